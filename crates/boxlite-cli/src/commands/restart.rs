@@ -1,0 +1,36 @@
+//! `boxlite restart`
+
+use clap::Args;
+
+use super::run::{start_failure, warn_about_accelerator};
+use super::start::check_background;
+use super::stop::StopHow;
+use crate::cli::GlobalArgs;
+use crate::failure::Failure;
+use crate::{output, targets};
+
+/// Stop boxes and start them again
+///
+/// Prints the names as given. The disk is kept, the memory is not.
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    how: StopHow,
+
+    /// Names or ids of boxes
+    #[arg(value_name = "BOX", required = true)]
+    boxes: Vec<String>,
+}
+
+pub(crate) async fn run(global: &GlobalArgs, args: RestartArgs) -> Result<u8, Failure> {
+    let client = global.client().await?;
+    targets::each(&args.boxes, async |name: &str| {
+        let handle = client.get(name).await?;
+        check_background(&handle.info().await?)?;
+        handle.stop(args.how.options()).await?;
+        handle.start().await.map_err(start_failure)?;
+        warn_about_accelerator(&handle).await;
+        output::line(name)
+    })
+    .await
+}

@@ -1,0 +1,106 @@
+//! `boxlite start`
+
+use boxlite::{AttachOptions, BoxInfo};
+use clap::Args;
+
+use super::run::{start_failure, warn_about_accelerator};
+use crate::cli::GlobalArgs;
+use crate::failure::{Failure, Report};
+use crate::session::{self, Attached, Streams};
+use crate::signals::Signals;
+use crate::{output, targets};
+
+/// Start boxes that are not running
+///
+/// Prints the names as given. With --attach: the command's output, and its exit status.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Connect stdout and stderr, hand signals on, and wait for the command
+    #[arg(short, long)]
+    attach: bool,
+
+    /// Connect stdin, too
+    #[arg(short, long)]
+    interactive: bool,
+
+    /// Names or ids of boxes
+    #[arg(value_name = "BOX", required = true)]
+    boxes: Vec<String>,
+}
+
+impl StartArgs {
+    pub(crate) fn attaches(&self) -> bool {
+        self.attach || self.interactive
+    }
+}
+
+pub(crate) async fn run(global: &GlobalArgs, args: StartArgs, signals: &mut Signals) -> Result<u8, Failure> {
+    if !args.attaches() {
+        return signals.unless_stopped(in_background(global, &args)).await;
+    }
+    let [name] = args.boxes.as_slice() else {
+        return Err(Failure::new("only one box at a time can be attached to"));
+    };
+    let client = signals.unless_stopped(global.client()).await?;
+    let (handle, info) = signals
+        .unless_stopped(async {
+            let handle = client.get(name).await?;
+            let info = handle.info().await?;
+            Ok((handle, info))
+        })
+        .await?;
+    let streams = Streams {
+        stdin: args.interactive,
+        tty: info.tty,
+    };
+    streams.check()?;
+    let mut options = AttachOptions::default();
+    options.stdin = streams.stdin;
+    options.size = streams.size();
+    let execution = signals
+        .unless_stopped(async { handle.start_attached(options).await.map_err(start_failure) })
+        .await?;
+    warn_about_accelerator(&handle).await;
+    let attached = if info.detached {
+        Attached::Box(&handle)
+    } else {
+        Attached::OwnBox(&handle)
+    };
+    let result = session::attend(execution, streams, attached, signals).await;
+    signals
+        .unless_stopped(async {
+            client.close().await;
+            Ok(())
+        })
+        .await?;
+    result
+}
+
+async fn in_background(global: &GlobalArgs, args: &StartArgs) -> Result<u8, Failure> {
+    let client = global.client().await?;
+    targets::each(&args.boxes, async |name: &str| {
+        let handle = client.get(name).await?;
+        let info = handle.info().await?;
+        if info.state == boxlite::BoxState::Running {
+            return output::line(name);
+        }
+        check_background(&info)?;
+        handle.start().await.map_err(start_failure)?;
+        warn_about_accelerator(&handle).await;
+        output::line(name)
+    })
+    .await
+}
+
+/// Refuses to start a box that would end with this command, at once.
+pub(crate) fn check_background(info: &BoxInfo) -> Result<(), Failure> {
+    if info.detached {
+        return Ok(());
+    }
+    Err(Report::new(format_args!(
+        "box {} was made by a run in the foreground, and ends with the command that starts it",
+        info.name
+    ))
+    .hint(format!("boxlite start --attach {}", info.name))
+    .into())
+}
