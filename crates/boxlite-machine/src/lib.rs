@@ -1,1 +1,14 @@
-//! placeholder
+//! Engines that run machines.
+//!
+//! [`MachineSpec`] says what a machine is made of, [`qemu`] runs it, in a [`jail`], with
+//! the accelerator that [`accelerator::choose`] found to work.
+#![deny(unsafe_code)]
+
+pub mod jail;
+mod spec;
+
+pub use jail::{JailReport, MissingMeasure};
+pub use spec::{
+    Accelerator, ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, PortForward, Protocol,
+    Security, Share, UnknownAccelerator,
+};

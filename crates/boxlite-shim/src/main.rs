@@ -1,2 +1,2 @@
-//! placeholder
+//! The supervisor of one running box.
 fn main() {}

@@ -1,0 +1,5 @@
+//! The jail around an engine.
+
+mod report;
+
+pub use report::{JailReport, MissingMeasure};
