@@ -20,10 +20,7 @@ pub(crate) fn allocated_bytes(path: &Path) -> io::Result<u64> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
-        if metadata.nlink() > 1
-            && !metadata.is_dir()
-            && !seen.insert((metadata.dev(), metadata.ino()))
-        {
+        if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert((metadata.dev(), metadata.ino())) {
             continue;
         }
         total += metadata.blocks() * ST_BLOCK_BYTES;
@@ -60,15 +57,8 @@ mod tests {
             .unwrap();
         let one = allocated_bytes(directory.path()).unwrap();
         assert!(one >= 1 << 20);
-        std::fs::hard_link(
-            directory.path().join("data"),
-            directory.path().join("again"),
-        )
-        .unwrap();
+        std::fs::hard_link(directory.path().join("data"), directory.path().join("again")).unwrap();
         assert!(allocated_bytes(directory.path()).unwrap() < one + (1 << 19));
-        assert_eq!(
-            allocated_bytes(&directory.path().join("absent")).unwrap(),
-            0
-        );
+        assert_eq!(allocated_bytes(&directory.path().join("absent")).unwrap(), 0);
     }
 }

@@ -146,9 +146,7 @@ impl BoxDraft {
         let result = self
             .home
             .database()
-            .write(Durability::PowerCut, |transaction| {
-                self.insert(transaction, new)
-            });
+            .write(Durability::PowerCut, |transaction| self.insert(transaction, new));
         let lock = self.lock.take();
         match (result, lock) {
             (Ok(record), Some(lock)) => Ok((record, lock)),
@@ -189,11 +187,7 @@ impl BoxDraft {
         sync(&self.home.boxes_dir())
     }
 
-    fn insert(
-        &self,
-        transaction: &rusqlite::Transaction<'_>,
-        new: NewBox,
-    ) -> Result<BoxRecord, CreateBoxError> {
+    fn insert(&self, transaction: &rusqlite::Transaction<'_>, new: NewBox) -> Result<BoxRecord, CreateBoxError> {
         let name = match new.name {
             Some(name) => match boxes::name_owner(transaction, &name)? {
                 Some(by) => return Err(CreateBoxError::NameTaken { name, by }),
@@ -204,9 +198,7 @@ impl BoxDraft {
         if let Some(digest) = &new.image_digest
             && !crate::images::touch(transaction, digest)?
         {
-            return Err(CreateBoxError::NoSuchImage {
-                digest: digest.clone(),
-            });
+            return Err(CreateBoxError::NoSuchImage { digest: digest.clone() });
         }
         let record = BoxRecord {
             id: self.id.clone(),

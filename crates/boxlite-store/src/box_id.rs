@@ -52,8 +52,7 @@ pub(crate) fn random_hex() -> std::io::Result<String> {
 }
 
 pub(crate) fn is_lower_hex(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl FromStr for BoxId {
@@ -63,9 +62,7 @@ impl FromStr for BoxId {
         if text.len() == BoxId::LENGTH && is_lower_hex(text) {
             Ok(BoxId(text.to_owned()))
         } else {
-            Err(InvalidBoxId {
-                text: text.to_owned(),
-            })
+            Err(InvalidBoxId { text: text.to_owned() })
         }
     }
 }

@@ -86,9 +86,7 @@ impl RecordedState {
     }
 
     pub(crate) fn from_word(word: &str) -> Option<RecordedState> {
-        RecordedState::ALL
-            .into_iter()
-            .find(|state| state.as_str() == word)
+        RecordedState::ALL.into_iter().find(|state| state.as_str() == word)
     }
 }
 
@@ -256,11 +254,7 @@ impl Expected {
     /// A state from which a box may be started.
     #[must_use]
     pub fn startable() -> Expected {
-        Expected::any_of(&[
-            RecordedState::Created,
-            RecordedState::Stopped,
-            RecordedState::Failed,
-        ])
+        Expected::any_of(&[RecordedState::Created, RecordedState::Stopped, RecordedState::Failed])
     }
 
     /// A state in which a supervisor must be alive.

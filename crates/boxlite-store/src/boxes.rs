@@ -9,10 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::database::{DatabaseError, Durability, from_sqlite};
 use crate::name::{InvalidName, validate_name};
-use crate::{
-    BoxId, BoxLock, BoxRecord, Digest, ExitStatus, Expected, Home, RecordedExit, RecordedState,
-    RunChange,
-};
+use crate::{BoxId, BoxLock, BoxRecord, Digest, ExitStatus, Expected, Home, RecordedExit, RecordedState, RunChange};
 
 /// How many IDs an ambiguity shows.
 const SHOWN_MATCHES: usize = 10;
@@ -175,10 +172,7 @@ const COLUMNS: &str = "id, name, config, image_reference, image_digest, state, r
     started_at_ms, finished_at_ms, exit_code, exit_signal, oom_killed, error, auto_remove, detached, \
     shim_pid, engine, accelerator, start, ports, labels";
 
-fn damaged(
-    column: usize,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> rusqlite::Error {
+fn damaged(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
@@ -203,10 +197,7 @@ where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {
     match row.get_ref(column)?.as_str_or_null()? {
-        Some(text) => text
-            .parse()
-            .map(Some)
-            .map_err(|error| damaged(column, error)),
+        Some(text) => text.parse().map(Some).map_err(|error| damaged(column, error)),
         None => Ok(None),
     }
 }
@@ -225,8 +216,7 @@ fn json_or_none<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 fn to_json_or_none(value: Option<&impl Serialize>) -> rusqlite::Result<Option<String>> {
@@ -235,22 +225,12 @@ fn to_json_or_none(value: Option<&impl Serialize>) -> rusqlite::Result<Option<St
 
 fn state_column(row: &Row<'_>, column: usize) -> rusqlite::Result<RecordedState> {
     let word = row.get_ref(column)?.as_str()?;
-    RecordedState::from_word(word).ok_or_else(|| {
-        damaged(
-            column,
-            UnknownState {
-                word: word.to_owned(),
-            },
-        )
-    })
+    RecordedState::from_word(word).ok_or_else(|| damaged(column, UnknownState { word: word.to_owned() }))
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<BoxRecord> {
     let oom_killed = row.get(12)?;
-    let status = match (
-        row.get::<_, Option<i32>>(10)?,
-        row.get::<_, Option<i32>>(11)?,
-    ) {
+    let status = match (row.get::<_, Option<i32>>(10)?, row.get::<_, Option<i32>>(11)?) {
         (Some(code), _) => Some(ExitStatus::Code(code)),
         (None, Some(signal)) => Some(ExitStatus::Signal(signal)),
         (None, None) => None,
@@ -285,8 +265,7 @@ fn select(
     condition: &str,
     parameters: impl rusqlite::Params,
 ) -> rusqlite::Result<Vec<BoxRecord>> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM boxes {condition}"))?;
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM boxes {condition}"))?;
     statement.query_map(parameters, record)?.collect()
 }
 
@@ -294,17 +273,10 @@ pub(crate) fn by_id(connection: &Connection, id: &BoxId) -> rusqlite::Result<Opt
     Ok(select(connection, "WHERE id = ?1", [id.as_str()])?.pop())
 }
 
-pub(crate) fn by_states(
-    connection: &Connection,
-    states: &[RecordedState],
-) -> rusqlite::Result<Vec<BoxRecord>> {
+pub(crate) fn by_states(connection: &Connection, states: &[RecordedState]) -> rusqlite::Result<Vec<BoxRecord>> {
     let mut records = Vec::new();
     for state in states {
-        records.append(&mut select(
-            connection,
-            "WHERE state = ?1",
-            [state.as_str()],
-        )?);
+        records.append(&mut select(connection, "WHERE state = ?1", [state.as_str()])?);
     }
     Ok(records)
 }
@@ -316,9 +288,7 @@ pub(crate) fn name_owner(connection: &Connection, name: &str) -> rusqlite::Resul
         .optional()
 }
 
-pub(crate) fn all_ids(
-    connection: &Connection,
-) -> rusqlite::Result<std::collections::HashSet<String>> {
+pub(crate) fn all_ids(connection: &Connection) -> rusqlite::Result<std::collections::HashSet<String>> {
     connection
         .prepare_cached("SELECT id FROM boxes")?
         .query_map([], |row| row.get(0))?
@@ -436,11 +406,8 @@ impl Home {
     /// # Errors
     /// [`FindBoxError::NotFound`], [`FindBoxError::Database`].
     pub fn get_box(&self, id: &BoxId) -> Result<BoxRecord, FindBoxError> {
-        self.database().read(|transaction| {
-            by_id(transaction, id)?.ok_or_else(|| FindBoxError::NotFound {
-                query: id.to_string(),
-            })
-        })
+        self.database()
+            .read(|transaction| by_id(transaction, id)?.ok_or_else(|| FindBoxError::NotFound { query: id.to_string() }))
     }
 
     /// The box with this ID, else with this name, else the only one whose ID begins so.
@@ -460,17 +427,12 @@ impl Home {
             if let Some(record) = select(transaction, "WHERE name = ?1", [query])?.pop() {
                 return Ok(record);
             }
-            if query.is_empty()
-                || query.len() > BoxId::LENGTH
-                || !crate::box_id::is_lower_hex(query)
-            {
+            if query.is_empty() || query.len() > BoxId::LENGTH || !crate::box_id::is_lower_hex(query) {
                 return Err(not_found());
             }
             // Whatever begins with the prefix sorts before the prefix and a letter beyond f.
             let ids: Vec<BoxId> = transaction
-                .prepare_cached(
-                    "SELECT id FROM boxes WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id",
-                )?
+                .prepare_cached("SELECT id FROM boxes WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id")?
                 .query_map([query], |row| parsed(row, 0))?
                 .collect::<rusqlite::Result<_>>()?;
             match ids.as_slice() {
@@ -489,25 +451,16 @@ impl Home {
     /// # Errors
     /// [`ListBoxesError`].
     pub fn list_boxes(&self) -> Result<Vec<BoxRecord>, ListBoxesError> {
-        self.database().read(|transaction| {
-            Ok(select(
-                transaction,
-                "ORDER BY created_at_ms DESC, id DESC",
-                [],
-            )?)
-        })
+        self.database()
+            .read(|transaction| Ok(select(transaction, "ORDER BY created_at_ms DESC, id DESC", [])?))
     }
 
     /// The boxes in these states, in no particular order.
     ///
     /// # Errors
     /// [`ListBoxesError`].
-    pub fn list_boxes_in(
-        &self,
-        states: &[RecordedState],
-    ) -> Result<Vec<BoxRecord>, ListBoxesError> {
-        self.database()
-            .read(|transaction| Ok(by_states(transaction, states)?))
+    pub fn list_boxes_in(&self, states: &[RecordedState]) -> Result<Vec<BoxRecord>, ListBoxesError> {
+        self.database().read(|transaction| Ok(by_states(transaction, states)?))
     }
 
     /// The box that has this name.
@@ -515,8 +468,7 @@ impl Home {
     /// # Errors
     /// [`ListBoxesError`].
     pub fn box_named(&self, name: &str) -> Result<Option<BoxId>, ListBoxesError> {
-        self.database()
-            .read(|transaction| Ok(name_owner(transaction, name)?))
+        self.database().read(|transaction| Ok(name_owner(transaction, name)?))
     }
 
     /// Changes a box's state if the row says what is expected and the design's state machine
@@ -536,8 +488,7 @@ impl Home {
             return Err(TransitionError::RunId { to, given });
         }
         self.database().write(Durability::Process, |transaction| {
-            let mut record = by_id(transaction, id)?
-                .ok_or_else(|| TransitionError::NotFound { id: id.clone() })?;
+            let mut record = by_id(transaction, id)?.ok_or_else(|| TransitionError::NotFound { id: id.clone() })?;
             if expected.run_id.is_some() && expected.run_id != record.run_id {
                 return Err(TransitionError::OtherRun {
                     id: id.clone(),
@@ -562,15 +513,9 @@ impl Home {
     ///
     /// # Errors
     /// [`AmendError`].
-    pub fn amend_run(
-        &self,
-        id: &BoxId,
-        run_id: &str,
-        change: RunChange,
-    ) -> Result<BoxRecord, AmendError> {
+    pub fn amend_run(&self, id: &BoxId, run_id: &str, change: RunChange) -> Result<BoxRecord, AmendError> {
         self.database().write(Durability::Process, |transaction| {
-            let found =
-                by_id(transaction, id)?.filter(|record| record.run_id.as_deref() == Some(run_id));
+            let found = by_id(transaction, id)?.filter(|record| record.run_id.as_deref() == Some(run_id));
             let Some(mut record) = found else {
                 return Err(AmendError::NoSuchRun {
                     id: id.clone(),

@@ -46,9 +46,7 @@ impl DatabaseError {
             Some(ErrorCode::DiskFull) => DatabaseTrouble::Full,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => DatabaseTrouble::Damaged,
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => DatabaseTrouble::ReadOnly,
-            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => {
-                DatabaseTrouble::InputOutput
-            }
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => DatabaseTrouble::InputOutput,
             _ => DatabaseTrouble::Other,
         }
     }
@@ -83,9 +81,7 @@ pub(crate) struct Database {
 
 /// Opens the file and sets what a connection needs; does not touch the journal mode.
 pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -108,10 +104,7 @@ impl Database {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T, E: From<rusqlite::Error>>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
+    fn with<T, E: From<rusqlite::Error>>(&self, work: impl FnOnce(&mut Connection) -> Result<T, E>) -> Result<T, E> {
         let idle = self.idle().pop();
         let mut connection = match idle {
             Some(connection) => connection,
@@ -134,8 +127,7 @@ impl Database {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.with(|connection| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
             work(&transaction)
         })
     }
@@ -154,8 +146,7 @@ impl Database {
             connection.pragma_update(None, "synchronous", synchronous)?;
             // Immediate: a transaction that reads first and then writes would fail at once,
             // without waiting, when another process has written in between.
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)

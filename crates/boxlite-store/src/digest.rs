@@ -56,9 +56,7 @@ impl FromStr for Digest {
         if is_valid {
             Ok(Digest(text.to_owned()))
         } else {
-            Err(InvalidDigest {
-                text: text.to_owned(),
-            })
+            Err(InvalidDigest { text: text.to_owned() })
         }
     }
 }
@@ -102,10 +100,6 @@ mod tests {
         ] {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
         }
-        assert!(
-            format!("sha256:{}", "0A".repeat(32))
-                .parse::<Digest>()
-                .is_err()
-        );
+        assert!(format!("sha256:{}", "0A".repeat(32)).parse::<Digest>().is_err());
     }
 }

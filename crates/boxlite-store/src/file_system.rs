@@ -46,9 +46,7 @@ pub enum FileSystemDefect {
         allocated_bytes: u64,
     },
     /// This process may not make large files.
-    #[error(
-        "this process may not make files larger than {limit_bytes} bytes (ulimit -f), {bytes} are needed"
-    )]
+    #[error("this process may not make files larger than {limit_bytes} bytes (ulimit -f), {bytes} are needed")]
     FileSizeLimit {
         /// The soft limit RLIMIT_FSIZE.
         limit_bytes: u64,
@@ -157,9 +155,7 @@ pub(crate) fn warnings(path: &Path) -> io::Result<Vec<HomeWarning>> {
     if let Some(kind) = network_kind(path)? {
         warnings.push(HomeWarning::NetworkFileSystem { kind });
     }
-    let FreeSpace {
-        available_bytes, ..
-    } = free_space(path)?;
+    let FreeSpace { available_bytes, .. } = free_space(path)?;
     if available_bytes < LOW_SPACE_BYTES {
         warnings.push(HomeWarning::LowSpace { available_bytes });
     }
@@ -169,10 +165,7 @@ pub(crate) fn warnings(path: &Path) -> io::Result<Vec<HomeWarning>> {
 /// Tries locks and holes on a file of its own in `directory`, and deletes it.
 pub(crate) fn check(directory: &Path) -> Result<(), FileSystemDefect> {
     let not_writable = |source| FileSystemDefect::NotWritable { source };
-    let name = format!(
-        "check-{}",
-        crate::box_id::random_hex().map_err(not_writable)?
-    );
+    let name = format!("check-{}", crate::box_id::random_hex().map_err(not_writable)?);
     let path = directory.join(name);
     let open = || {
         OpenOptions::new()
@@ -191,9 +184,7 @@ pub(crate) fn check(directory: &Path) -> Result<(), FileSystemDefect> {
             check_holes(&first)
         });
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound && result.is_ok() => {
-            Err(not_writable(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound && result.is_ok() => Err(not_writable(error)),
         _ => result,
     }
 }
@@ -224,10 +215,7 @@ fn check_holes(file: &File) -> Result<(), FileSystemDefect> {
         .map_err(|source| FileSystemDefect::NotWritable { source })?;
     let allocated_bytes = metadata.blocks().saturating_mul(512);
     if allocated_bytes > LARGEST_EMPTY_ALLOCATION {
-        return Err(FileSystemDefect::NoSparseFiles {
-            bytes,
-            allocated_bytes,
-        });
+        return Err(FileSystemDefect::NoSparseFiles { bytes, allocated_bytes });
     }
     Ok(())
 }
@@ -249,10 +237,7 @@ mod tests {
     fn a_folder_that_is_not_there_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let defect = check(&directory.path().join("absent")).unwrap_err();
-        assert!(
-            matches!(defect, FileSystemDefect::NotWritable { .. }),
-            "{defect}"
-        );
+        assert!(matches!(defect, FileSystemDefect::NotWritable { .. }), "{defect}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::DirEntry;
+use std::fs::{DirEntry, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::{Home, boxes, images};
 /// How thorough a collection is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GarbageOptions {
-    /// Blobs that no image names, but that were written less than this ago, stay: a pull that
-    /// was broken off finds them when it is tried again.
+    /// Blobs and parts of blobs that no image names, but that were written less than this ago,
+    /// stay: a pull that was broken off goes on with them when it is tried again.
     pub keep_blobs_for: Duration,
 }
 
@@ -138,13 +138,10 @@ impl Home {
             collected.box_folders = self.trash_boxes()?;
             collected.stagings = self.trash_stagings()?;
         }
-        collected.image_files = match self.try_own_images()? {
-            Some(_own) => self.trash_image_files(options)?,
-            None => {
-                collected.images = ImageCollection::Deferred;
-                0
-            }
-        };
+        match self.try_own_image_files()? {
+            Some(_own) => collected.image_files = self.trash_image_files(options)?,
+            None => collected.images = ImageCollection::Deferred,
+        }
         collected.reclaimed_bytes = self.empty_trash()?;
         Ok(collected)
     }
@@ -154,9 +151,7 @@ impl Home {
         // Listed before the rows are read: a folder that is recorded in between has a row then.
         let entries = entries(&folder)?;
         let named = self.box_ids()?;
-        let is_named = |name: &OsString, ids: &HashSet<String>| {
-            name.to_str().is_some_and(|name| ids.contains(name))
-        };
+        let is_named = |name: &OsString, ids: &HashSet<String>| name.to_str().is_some_and(|name| ids.contains(name));
         let mut unlocked = Vec::new();
         for entry in entries {
             let path = entry.path();
@@ -174,12 +169,7 @@ impl Home {
         let mut count = 0;
         for entry in unlocked {
             let path = entry.path();
-            if !is_named(&entry.file_name(), &named)
-                && self
-                    .put_into_trash(&path)
-                    .map_err(io_error(&path))?
-                    .is_some()
-            {
+            if !is_named(&entry.file_name(), &named) && self.put_into_trash(&path).map_err(io_error(&path))?.is_some() {
                 count += 1;
             }
         }
@@ -187,8 +177,7 @@ impl Home {
     }
 
     fn box_ids(&self) -> Result<HashSet<String>, GarbageError> {
-        self.database()
-            .read(|transaction| Ok(boxes::all_ids(transaction)?))
+        self.database().read(|transaction| Ok(boxes::all_ids(transaction)?))
     }
 
     fn trash_stagings(&self) -> Result<u64, GarbageError> {
@@ -196,37 +185,54 @@ impl Home {
         for entry in entries(&self.tmp_dir())? {
             let path = entry.path();
             let is_locked = LockFile::is_locked(&path.join("lock")).map_err(io_error(&path))?;
-            if !is_locked
-                && self
-                    .put_into_trash(&path)
-                    .map_err(io_error(&path))?
-                    .is_some()
-            {
+            if !is_locked && self.put_into_trash(&path).map_err(io_error(&path))?.is_some() {
                 count += 1;
             }
         }
         Ok(count)
     }
 
+    /// The image files to oneself: no lease in this home, and nobody who writes to the content
+    /// store by itself, which has a flock(2) lock of its own.
+    fn try_own_image_files(&self) -> Result<Option<(LockFile, Option<File>)>, GarbageError> {
+        let Some(own) = self.try_own_images()? else {
+            return Ok(None);
+        };
+        let path = self.content_lock_path();
+        let content_lock = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some((own, None))),
+            Err(error) => return Err(io_error(&path)(error)),
+        };
+        match content_lock.try_lock() {
+            Ok(()) => Ok(Some((own, Some(content_lock)))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(io_error(&path)(error)),
+        }
+    }
+
+    fn content_lock_path(&self) -> PathBuf {
+        self.content_dir().join("lock")
+    }
+
     /// Only with the image files to oneself.
     fn trash_image_files(&self, options: &GarbageOptions) -> Result<u64, GarbageError> {
         let content = self.content_dir();
-        let mut named: HashSet<PathBuf> =
-            HashSet::from([content.join("oci-layout"), content.join("index.json")]);
+        let mut named: HashSet<PathBuf> = HashSet::from([
+            self.content_lock_path(),
+            content.join("oci-layout"),
+            content.join("index.json"),
+        ]);
         self.database().read(|transaction| {
             named.extend(
                 images::named_blobs(transaction)?
                     .iter()
                     .map(|(_, blob)| self.blob_path(blob)),
             );
-            named.extend(
-                images::built(transaction)?
-                    .iter()
-                    .map(|image| self.rootfs_path(image)),
-            );
+            named.extend(images::built(transaction)?.iter().map(|image| self.rootfs_path(image)));
             Ok::<_, GarbageError>(())
         })?;
-        let blobs = content.join("blobs");
+        let rootfs = content.join("rootfs");
         let mut count = 0;
         let mut pending = vec![content];
         while let Some(folder) = pending.pop() {
@@ -237,15 +243,8 @@ impl Home {
                     continue;
                 }
                 let is_named = named.contains(&path);
-                let is_kept =
-                    path.starts_with(&blobs) && is_younger_than(&path, options.keep_blobs_for);
-                if !is_named
-                    && !is_kept
-                    && self
-                        .put_into_trash(&path)
-                        .map_err(io_error(&path))?
-                        .is_some()
-                {
+                let is_kept = !path.starts_with(&rootfs) && is_younger_than(&path, options.keep_blobs_for);
+                if !is_named && !is_kept && self.put_into_trash(&path).map_err(io_error(&path))?.is_some() {
                     count += 1;
                 }
             }

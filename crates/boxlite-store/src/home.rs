@@ -114,23 +114,17 @@ impl OpenHomeError {
                 ..
             } => "raise the limit: ulimit -f unlimited".into(),
             OpenHomeError::FileSystem { .. } | OpenHomeError::NoWriteAheadLog { .. } => {
-                "set BOXLITE_HOME to a folder on a local file system such as ext4, xfs or btrfs"
-                    .into()
+                "set BOXLITE_HOME to a folder on a local file system such as ext4, xfs or btrfs".into()
             }
             OpenHomeError::NewerSchema { .. } => {
-                "upgrade boxlite, or set BOXLITE_HOME to a folder of its own for this version"
-                    .into()
+                "upgrade boxlite, or set BOXLITE_HOME to a folder of its own for this version".into()
             }
             OpenHomeError::Folder { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free some space on the home's file system".into()
             }
-            OpenHomeError::Folder { .. } => {
-                "set BOXLITE_HOME to a folder that you may write".into()
-            }
+            OpenHomeError::Folder { .. } => "set BOXLITE_HOME to a folder that you may write".into(),
             OpenHomeError::Database { path, source } => match source.trouble() {
-                database::DatabaseTrouble::Full => {
-                    "free some space on the home's file system".into()
-                }
+                database::DatabaseTrouble::Full => "free some space on the home's file system".into(),
                 database::DatabaseTrouble::Damaged => {
                     format!(
                         "move {} out of the way; boxes that only it knew are then cleared",
@@ -254,9 +248,7 @@ impl Home {
     /// The root filesystem of the image with this manifest digest, built or not.
     #[must_use]
     pub fn rootfs_path(&self, image: &Digest) -> PathBuf {
-        self.content_dir()
-            .join("rootfs")
-            .join(format!("{}.erofs", image.hex()))
+        self.content_dir().join("rootfs").join(format!("{}.erofs", image.hex()))
     }
 
     /// The folder of all guest bundles.
@@ -295,9 +287,7 @@ fn make_folder(path: &Path) -> Result<(), OpenHomeError> {
             if metadata.is_dir() {
                 Ok(())
             } else {
-                Err(OpenHomeError::NotAFolder {
-                    path: path.to_owned(),
-                })
+                Err(OpenHomeError::NotAFolder { path: path.to_owned() })
             }
         }
         Err(source) => Err(OpenHomeError::Folder {
@@ -365,9 +355,7 @@ fn open_database(home: &Path, file_system: &str) -> Result<Database, OpenHomeErr
             &|| false,
         )?;
         connection
-            .query_row("PRAGMA journal_mode = WAL", [], |row| {
-                row.get::<_, String>(0)
-            })
+            .query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))
             .map_err(failed)?;
         let mode = journal_mode(&connection).map_err(failed)?;
         if mode != "wal" {
@@ -386,11 +374,9 @@ fn open_database(home: &Path, file_system: &str) -> Result<Database, OpenHomeErr
     let checked: Option<String> = database
         .read(|transaction| {
             transaction
-                .query_row(
-                    "SELECT value FROM home WHERE key = ?1",
-                    [CHECKED_FILE_SYSTEM],
-                    |row| row.get(0),
-                )
+                .query_row("SELECT value FROM home WHERE key = ?1", [CHECKED_FILE_SYSTEM], |row| {
+                    row.get(0)
+                })
                 .optional()
         })
         .map_err(failed)?;
@@ -460,9 +446,7 @@ mod tests {
             .unwrap();
         drop(connection);
         let error = Home::open(directory.path()).unwrap_err();
-        assert!(
-            matches!(error, OpenHomeError::NewerSchema { found, .. } if found == SCHEMA_VERSION + 3)
-        );
+        assert!(matches!(error, OpenHomeError::NewerSchema { found, .. } if found == SCHEMA_VERSION + 3));
         assert!(error.hint().unwrap().contains("upgrade"));
     }
 
@@ -471,10 +455,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(matches!(
-            Home::open(&file),
-            Err(OpenHomeError::NotAFolder { .. })
-        ));
+        assert!(matches!(Home::open(&file), Err(OpenHomeError::NotAFolder { .. })));
         std::fs::create_dir(directory.path().join("home")).unwrap();
         std::fs::write(
             directory.path().join("home/boxlite.db"),

@@ -104,13 +104,7 @@ pub enum RemoveImageError {
     Database(#[from] DatabaseError),
 }
 
-from_sqlite!(
-    ImageError,
-    FindImageError,
-    PutImageError,
-    TagError,
-    RemoveImageError
-);
+from_sqlite!(ImageError, FindImageError, PutImageError, TagError, RemoveImageError);
 
 fn record(row: &Row<'_>) -> rusqlite::Result<ImageRecord> {
     Ok(ImageRecord {
@@ -178,22 +172,15 @@ fn point(connection: &Connection, reference: &str, digest: &Digest) -> rusqlite:
 
 fn using_boxes(connection: &Connection, digest: &Digest) -> rusqlite::Result<Vec<(BoxId, String)>> {
     connection
-        .prepare_cached(
-            "SELECT id, name FROM boxes WHERE image_digest = ?1 ORDER BY created_at_ms, id",
-        )?
+        .prepare_cached("SELECT id, name FROM boxes WHERE image_digest = ?1 ORDER BY created_at_ms, id")?
         .query_map([digest.as_str()], |row| Ok((parsed(row, 0)?, row.get(1)?)))?
         .collect()
 }
 
 /// Deletes an image's rows if no box has it.
-pub(crate) fn delete(
-    connection: &Connection,
-    digest: &Digest,
-) -> Result<Vec<String>, RemoveImageError> {
+pub(crate) fn delete(connection: &Connection, digest: &Digest) -> Result<Vec<String>, RemoveImageError> {
     let Some(image) = select(connection, "WHERE digest = ?1", [digest.as_str()])?.pop() else {
-        return Err(RemoveImageError::NoSuchImage {
-            digest: digest.clone(),
-        });
+        return Err(RemoveImageError::NoSuchImage { digest: digest.clone() });
     };
     let boxes = using_boxes(connection, digest)?;
     if !boxes.is_empty() {
@@ -212,10 +199,7 @@ pub(crate) fn delete(
 }
 
 /// Images that no box has, and if `dangling_only` also no reference names.
-pub(crate) fn unused(
-    connection: &Connection,
-    dangling_only: bool,
-) -> rusqlite::Result<Vec<Digest>> {
+pub(crate) fn unused(connection: &Connection, dangling_only: bool) -> rusqlite::Result<Vec<Digest>> {
     connection
         .prepare_cached(
             "SELECT digest FROM images WHERE
@@ -273,8 +257,7 @@ impl Home {
                 .chain(&image.other_blobs)
             {
                 let path = self.blob_path(digest);
-                std::fs::metadata(&path)
-                    .map_err(|source| PutImageError::MissingFile { path, source })?;
+                std::fs::metadata(&path).map_err(|source| PutImageError::MissingFile { path, source })?;
             }
         }
         let digest = image.digest.as_str();
@@ -318,7 +301,9 @@ impl Home {
             }
             select(transaction, "WHERE digest = ?1", [digest])?
                 .pop()
-                .ok_or_else(|| PutImageError::NoSuchImage { digest: image.digest.clone() })
+                .ok_or_else(|| PutImageError::NoSuchImage {
+                    digest: image.digest.clone(),
+                })
         })
     }
 
@@ -327,12 +312,7 @@ impl Home {
     ///
     /// # Errors
     /// [`PutImageError`]; `MissingFile` if it isn't there.
-    pub fn put_rootfs(
-        &self,
-        _lease: &ImageLease,
-        image: &Digest,
-        rootfs_bytes: u64,
-    ) -> Result<(), PutImageError> {
+    pub fn put_rootfs(&self, _lease: &ImageLease, image: &Digest, rootfs_bytes: u64) -> Result<(), PutImageError> {
         let path = self.rootfs_path(image);
         std::fs::metadata(&path).map_err(|source| PutImageError::MissingFile { path, source })?;
         self.database().write(Durability::PowerCut, |transaction| {
@@ -340,9 +320,7 @@ impl Home {
                 .prepare_cached("UPDATE images SET rootfs_bytes = ?2 WHERE digest = ?1")?
                 .execute(params![image.as_str(), to_integer(rootfs_bytes)])?;
             if changed == 0 {
-                Err(PutImageError::NoSuchImage {
-                    digest: image.clone(),
-                })
+                Err(PutImageError::NoSuchImage { digest: image.clone() })
             } else {
                 Ok(())
             }
@@ -369,9 +347,8 @@ impl Home {
     /// # Errors
     /// [`ImageError`].
     pub fn image(&self, digest: &Digest) -> Result<Option<ImageRecord>, ImageError> {
-        self.database().read(|transaction| {
-            Ok(select(transaction, "WHERE digest = ?1", [digest.as_str()])?.pop())
-        })
+        self.database()
+            .read(|transaction| Ok(select(transaction, "WHERE digest = ?1", [digest.as_str()])?.pop()))
     }
 
     /// The image that this reference, written exactly so, names.
@@ -379,8 +356,7 @@ impl Home {
     /// # Errors
     /// [`ImageError`].
     pub fn image_named(&self, reference: &str) -> Result<Option<ImageRecord>, ImageError> {
-        let condition =
-            "WHERE digest = (SELECT image_digest FROM image_references WHERE reference = ?1)";
+        let condition = "WHERE digest = (SELECT image_digest FROM image_references WHERE reference = ?1)";
         self.database()
             .read(|transaction| Ok(select(transaction, condition, [reference])?.pop()))
     }
@@ -394,10 +370,7 @@ impl Home {
         let not_found = || FindImageError::NotFound {
             query: query.to_owned(),
         };
-        if let Some(image) = self
-            .image_named(query)
-            .map_err(|ImageError::Database(error)| error)?
-        {
+        if let Some(image) = self.image_named(query).map_err(|ImageError::Database(error)| error)? {
             return Ok(image);
         }
         let hex = query.strip_prefix("sha256:").unwrap_or(query);
@@ -416,11 +389,7 @@ impl Home {
             (None, _) => Err(not_found()),
             (Some(image), 0) => Ok(image),
             (Some(image), _) => {
-                let matches = images
-                    .into_iter()
-                    .chain([image])
-                    .map(|image| image.digest)
-                    .collect();
+                let matches = images.into_iter().chain([image]).map(|image| image.digest).collect();
                 Err(FindImageError::Ambiguous {
                     query: query.to_owned(),
                     matches,
@@ -469,9 +438,7 @@ impl Home {
     pub fn tag_image(&self, digest: &Digest, reference: &str) -> Result<(), TagError> {
         self.database().write(Durability::Process, |transaction| {
             if !touch(transaction, digest)? {
-                return Err(TagError::NoSuchImage {
-                    digest: digest.clone(),
-                });
+                return Err(TagError::NoSuchImage { digest: digest.clone() });
             }
             point(transaction, reference, digest)?;
             Ok(())
@@ -485,9 +452,7 @@ impl Home {
     pub fn untag_image(&self, reference: &str) -> Result<Digest, TagError> {
         self.database().write(Durability::Process, |transaction| {
             transaction
-                .prepare_cached(
-                    "DELETE FROM image_references WHERE reference = ?1 RETURNING image_digest",
-                )?
+                .prepare_cached("DELETE FROM image_references WHERE reference = ?1 RETURNING image_digest")?
                 .query_row([reference], |row| parsed(row, 0))
                 .optional()?
                 .ok_or_else(|| TagError::NoSuchReference {
@@ -502,8 +467,7 @@ impl Home {
     /// # Errors
     /// [`RemoveImageError`].
     pub fn remove_image(&self, digest: &Digest) -> Result<Vec<String>, RemoveImageError> {
-        self.database().write(Durability::PowerCut, |transaction| {
-            delete(transaction, digest)
-        })
+        self.database()
+            .write(Durability::PowerCut, |transaction| delete(transaction, digest))
     }
 }

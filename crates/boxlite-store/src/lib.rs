@@ -57,12 +57,8 @@ mod usage;
 
 pub use box_draft::{BoxDraft, CreateBoxError, DraftBoxError};
 pub use box_id::{BoxId, InvalidBoxId};
-pub use box_record::{
-    BoxRecord, ExitStatus, Expected, NewBox, RecordedError, RecordedExit, RecordedState, RunChange,
-};
-pub use boxes::{
-    AmendError, FindBoxError, ListBoxesError, RemoveBoxError, RenameBoxError, TransitionError,
-};
+pub use box_record::{BoxRecord, ExitStatus, Expected, NewBox, RecordedError, RecordedExit, RecordedState, RunChange};
+pub use boxes::{AmendError, FindBoxError, ListBoxesError, RemoveBoxError, RenameBoxError, TransitionError};
 pub use database::{DatabaseError, DatabaseTrouble};
 pub use digest::{Digest, InvalidDigest};
 pub use file_system::{FileSystemDefect, FreeSpace, HomeWarning};

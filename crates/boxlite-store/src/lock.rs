@@ -80,11 +80,7 @@ fn is_still_named(file: &File, path: &Path) -> io::Result<bool> {
 impl LockFile {
     /// Takes the lock if it is free. A lock on a file that was unlinked or renamed meanwhile is
     /// worth nothing, so the name is looked at again once the lock is held.
-    pub(crate) fn try_lock(
-        path: &Path,
-        kind: LockKind,
-        create: bool,
-    ) -> io::Result<Option<LockFile>> {
+    pub(crate) fn try_lock(path: &Path, kind: LockKind, create: bool) -> io::Result<Option<LockFile>> {
         loop {
             let file = open(path, create)?;
             if !sys::try_lock(&file, kind)? {
@@ -113,9 +109,7 @@ impl LockFile {
                 Err(source) => return Err(lock_error(path, source)),
             }
             if is_cancelled() {
-                return Err(LockError::Cancelled {
-                    path: path.to_owned(),
-                });
+                return Err(LockError::Cancelled { path: path.to_owned() });
             }
             let waited = begun.elapsed();
             if timeout.is_some_and(|timeout| waited >= timeout) {
@@ -133,14 +127,7 @@ impl LockFile {
     pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
         match open(path, false) {
             Ok(file) => sys::is_locked(&file),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(false)
-            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -148,9 +135,7 @@ impl LockFile {
 
 fn lock_error(path: &Path, source: io::Error) -> LockError {
     match source.kind() {
-        io::ErrorKind::NotFound => LockError::Gone {
-            path: path.to_owned(),
-        },
+        io::ErrorKind::NotFound => LockError::Gone { path: path.to_owned() },
         _ => LockError::Io {
             path: path.to_owned(),
             source,
@@ -162,7 +147,10 @@ fn lock_error(path: &Path, source: io::Error) -> LockError {
 /// box; nobody else does meanwhile.
 ///
 /// Dropping it closes this process's descriptor. The lock is free once every process that
-/// shares the open file description has closed its own or ended.
+/// shares the open file description has closed its own or ended. A child that another thread is
+/// just starting shares it until it executes its program, so a lock that was dropped may look
+/// held for a moment longer: who needs a lock that ought to be free waits with
+/// [`BoxLock::acquire`].
 #[derive(Debug)]
 pub struct BoxLock {
     id: BoxId,
@@ -177,10 +165,7 @@ impl BoxLock {
     pub fn try_acquire(home: &Home, id: &BoxId) -> Result<Option<BoxLock>, LockError> {
         let path = home.box_lock_path(id);
         match LockFile::try_lock(&path, LockKind::Exclusive, false) {
-            Ok(lock) => Ok(lock.map(|lock| BoxLock {
-                id: id.clone(),
-                lock,
-            })),
+            Ok(lock) => Ok(lock.map(|lock| BoxLock { id: id.clone(), lock })),
             Err(source) => Err(lock_error(&path, source)),
         }
     }
@@ -197,17 +182,8 @@ impl BoxLock {
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<BoxLock, LockError> {
         let path = home.box_lock_path(id);
-        LockFile::lock(
-            &path,
-            LockKind::Exclusive,
-            false,
-            Some(timeout),
-            is_cancelled,
-        )
-        .map(|lock| BoxLock {
-            id: id.clone(),
-            lock,
-        })
+        LockFile::lock(&path, LockKind::Exclusive, false, Some(timeout), is_cancelled)
+            .map(|lock| BoxLock { id: id.clone(), lock })
     }
 
     /// Whether any process holds the box's lock, that is: whether a supervisor lives. Never
@@ -223,17 +199,8 @@ impl BoxLock {
     /// Creates the lock file in the folder of a box that is being made, and takes it.
     pub(crate) fn create(home: &Home, id: &BoxId) -> Result<BoxLock, LockError> {
         let path = home.box_lock_path(id);
-        LockFile::lock(
-            &path,
-            LockKind::Exclusive,
-            true,
-            Some(SHORT_LOCK_TIMEOUT),
-            &|| false,
-        )
-        .map(|lock| BoxLock {
-            id: id.clone(),
-            lock,
-        })
+        LockFile::lock(&path, LockKind::Exclusive, true, Some(SHORT_LOCK_TIMEOUT), &|| false)
+            .map(|lock| BoxLock { id: id.clone(), lock })
     }
 
     /// The box that is locked.
@@ -277,14 +244,8 @@ impl Home {
     /// [`LockError`].
     pub fn lease_images(&self) -> Result<ImageLease, LockError> {
         let path = self.lock_path("images");
-        LockFile::lock(
-            &path,
-            LockKind::Shared,
-            true,
-            Some(SHORT_LOCK_TIMEOUT),
-            &|| false,
-        )
-        .map(|lock| ImageLease { _lock: lock })
+        LockFile::lock(&path, LockKind::Shared, true, Some(SHORT_LOCK_TIMEOUT), &|| false)
+            .map(|lock| ImageLease { _lock: lock })
     }
 
     /// Waits until no other process builds the root filesystem of `image`, for as long as it
@@ -300,15 +261,13 @@ impl Home {
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<RootfsLock, LockError> {
         let path = self.lock_path(&format!("rootfs-{}", image.hex()));
-        LockFile::lock(&path, LockKind::Exclusive, true, None, is_cancelled)
-            .map(|lock| RootfsLock { _lock: lock })
+        LockFile::lock(&path, LockKind::Exclusive, true, None, is_cancelled).map(|lock| RootfsLock { _lock: lock })
     }
 
     /// Takes the image files for oneself, if nobody has a lease.
     pub(crate) fn try_own_images(&self) -> Result<Option<LockFile>, LockError> {
         let path = self.lock_path("images");
-        LockFile::try_lock(&path, LockKind::Exclusive, true)
-            .map_err(|source| lock_error(&path, source))
+        LockFile::try_lock(&path, LockKind::Exclusive, true).map_err(|source| lock_error(&path, source))
     }
 
     /// Held shared while a folder and the lock in it come into being, and exclusively while
@@ -328,14 +287,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         assert!(!LockFile::is_locked(&path).unwrap());
-        let lock = LockFile::try_lock(&path, LockKind::Exclusive, true)
-            .unwrap()
-            .unwrap();
-        assert!(
-            LockFile::try_lock(&path, LockKind::Shared, true)
-                .unwrap()
-                .is_none()
-        );
+        let lock = LockFile::try_lock(&path, LockKind::Exclusive, true).unwrap().unwrap();
+        assert!(LockFile::try_lock(&path, LockKind::Shared, true).unwrap().is_none());
         assert!(LockFile::is_locked(&path).unwrap());
         let duplicate = lock.file.try_clone().unwrap();
         drop(lock);
@@ -348,37 +301,21 @@ mod tests {
     fn shared_holders_meet_and_keep_an_exclusive_one_out() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let first = LockFile::try_lock(&path, LockKind::Shared, true)
-            .unwrap()
-            .unwrap();
-        let second = LockFile::try_lock(&path, LockKind::Shared, true)
-            .unwrap()
-            .unwrap();
-        assert!(
-            LockFile::try_lock(&path, LockKind::Exclusive, true)
-                .unwrap()
-                .is_none()
-        );
+        let first = LockFile::try_lock(&path, LockKind::Shared, true).unwrap().unwrap();
+        let second = LockFile::try_lock(&path, LockKind::Shared, true).unwrap().unwrap();
+        assert!(LockFile::try_lock(&path, LockKind::Exclusive, true).unwrap().is_none());
         drop((first, second));
-        assert!(
-            LockFile::try_lock(&path, LockKind::Exclusive, true)
-                .unwrap()
-                .is_some()
-        );
+        assert!(LockFile::try_lock(&path, LockKind::Exclusive, true).unwrap().is_some());
     }
 
     #[test]
     fn a_lock_file_that_was_replaced_does_not_count() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let old = LockFile::try_lock(&path, LockKind::Exclusive, true)
-            .unwrap()
-            .unwrap();
+        let old = LockFile::try_lock(&path, LockKind::Exclusive, true).unwrap().unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(!is_still_named(&old.file, &path).unwrap());
-        let new = LockFile::try_lock(&path, LockKind::Exclusive, true)
-            .unwrap()
-            .unwrap();
+        let new = LockFile::try_lock(&path, LockKind::Exclusive, true).unwrap().unwrap();
         assert!(is_still_named(&new.file, &path).unwrap());
     }
 
@@ -386,9 +323,7 @@ mod tests {
     fn waiting_ends_by_time_and_by_cancellation() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let held = LockFile::try_lock(&path, LockKind::Exclusive, true)
-            .unwrap()
-            .unwrap();
+        let held = LockFile::try_lock(&path, LockKind::Exclusive, true).unwrap().unwrap();
         let wait = |timeout, is_cancelled: &dyn Fn() -> bool| {
             LockFile::lock(&path, LockKind::Exclusive, true, timeout, is_cancelled)
         };
@@ -396,10 +331,7 @@ mod tests {
             wait(Some(Duration::from_millis(5)), &|| false),
             Err(LockError::TimedOut { .. })
         ));
-        assert!(matches!(
-            wait(None, &|| true),
-            Err(LockError::Cancelled { .. })
-        ));
+        assert!(matches!(wait(None, &|| true), Err(LockError::Cancelled { .. })));
         drop(held);
         assert!(wait(None, &|| true).is_ok());
     }

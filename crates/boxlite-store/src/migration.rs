@@ -124,9 +124,7 @@ mod tests {
         let mut statement = connection
             .prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name")
             .unwrap();
-        let rows = statement
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         rows.map(Result::unwrap).collect()
     }
 
@@ -153,17 +151,11 @@ mod tests {
         assert_eq!(version(&fresh).unwrap(), SCHEMA_VERSION);
         for earlier in 0..=MIGRATIONS.len() {
             let mut connection = Connection::open_in_memory().unwrap();
-            connection
-                .pragma_update(None, "foreign_keys", true)
-                .unwrap();
+            connection.pragma_update(None, "foreign_keys", true).unwrap();
             migrate(&mut connection, &MIGRATIONS[..earlier]).unwrap();
             connection.execute_batch(rows_of_version(earlier)).unwrap();
             migrate(&mut connection, MIGRATIONS).unwrap();
-            assert_eq!(
-                schema(&connection),
-                schema(&fresh),
-                "from version {earlier}"
-            );
+            assert_eq!(schema(&connection), schema(&fresh), "from version {earlier}");
             let boxes: u32 = connection
                 .query_row("SELECT count(*) FROM boxes", [], |row| row.get(0))
                 .unwrap();
@@ -186,10 +178,7 @@ mod tests {
         assert_eq!(version(&connection).unwrap(), 1);
         assert_eq!(schema(&connection).len(), 1);
         migrate(&mut connection, &[good, "CREATE TABLE second (b)"]).unwrap();
-        assert_eq!(
-            (version(&connection).unwrap(), schema(&connection).len()),
-            (2, 2)
-        );
+        assert_eq!((version(&connection).unwrap(), schema(&connection).len()), (2, 2));
     }
 
     #[test]

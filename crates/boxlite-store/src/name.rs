@@ -21,9 +21,7 @@ pub enum InvalidName {
         length: usize,
     },
     /// A character that isn't allowed.
-    #[error(
-        "{name:?} can't be a name: letters, digits, and after the first also _ . - are allowed"
-    )]
+    #[error("{name:?} can't be a name: letters, digits, and after the first also _ . - are allowed")]
     Character {
         /// What was given.
         name: String,
@@ -54,14 +52,10 @@ pub fn validate_name(name: &str) -> Result<(), InvalidName> {
         byte.is_ascii_alphanumeric() || (position > 0 && matches!(byte, b'_' | b'.' | b'-'))
     };
     if !name.bytes().enumerate().all(is_allowed) {
-        return Err(InvalidName::Character {
-            name: name.to_owned(),
-        });
+        return Err(InvalidName::Character { name: name.to_owned() });
     }
     if name.len() == BoxId::LENGTH && is_lower_hex(name) {
-        return Err(InvalidName::LooksLikeId {
-            name: name.to_owned(),
-        });
+        return Err(InvalidName::LooksLikeId { name: name.to_owned() });
     }
     Ok(())
 }
@@ -73,9 +67,8 @@ pub fn validate_name(name: &str) -> Result<(), InvalidName> {
 pub fn generate_name() -> io::Result<String> {
     let mut random = [0; 4];
     getrandom::fill(&mut random).map_err(io::Error::from)?;
-    let pick = |words: &[&'static str], high: u8, low: u8| {
-        words[usize::from(u16::from_be_bytes([high, low])) % words.len()]
-    };
+    let pick =
+        |words: &[&'static str], high: u8, low: u8| words[usize::from(u16::from_be_bytes([high, low])) % words.len()];
     Ok(format!(
         "{}_{}",
         pick(ADJECTIVES, random[0], random[1]),
@@ -85,39 +78,34 @@ pub fn generate_name() -> io::Result<String> {
 
 /// Friendly words, short to type, without a second meaning that anybody would mind.
 const ADJECTIVES: &[&str] = &[
-    "able", "airy", "alert", "amber", "ample", "apt", "azure", "balmy", "bold", "brave", "brief",
-    "bright", "brisk", "bubbly", "calm", "candid", "cheery", "chilly", "civil", "clean", "clever",
-    "cosmic", "cosy", "crisp", "curious", "dapper", "daring", "deft", "dewy", "eager", "early",
-    "earnest", "easy", "elegant", "epic", "fabled", "fair", "fancy", "fearless", "festive",
-    "fluent", "fond", "frank", "fresh", "frosty", "gentle", "giddy", "gleaming", "glossy",
-    "golden", "grand", "handy", "happy", "hardy", "hearty", "honest", "humble", "ideal", "indigo",
-    "ivory", "jaunty", "jolly", "jovial", "keen", "kind", "lilac", "lively", "loyal", "lucid",
-    "lucky", "lunar", "magic", "mellow", "merry", "mighty", "mild", "minty", "misty", "modest",
-    "mossy", "neat", "nimble", "noble", "novel", "olive", "patient", "peachy", "placid", "playful",
-    "plucky", "polite", "prime", "proud", "quaint", "quick", "quiet", "rapid", "regal", "ripe",
-    "robust", "rosy", "rustic", "sage", "scenic", "serene", "silver", "sleek", "smooth", "snug",
-    "solar", "solid", "spry", "stable", "steady", "stellar", "sturdy", "subtle", "sunny", "swift",
-    "tidy", "tranquil", "true", "upbeat", "valiant", "velvet", "vivid", "warm", "wise", "witty",
-    "woven", "zesty",
+    "able", "airy", "alert", "amber", "ample", "apt", "azure", "balmy", "bold", "brave", "brief", "bright", "brisk",
+    "bubbly", "calm", "candid", "cheery", "chilly", "civil", "clean", "clever", "cosmic", "cosy", "crisp", "curious",
+    "dapper", "daring", "deft", "dewy", "eager", "early", "earnest", "easy", "elegant", "epic", "fabled", "fair",
+    "fancy", "fearless", "festive", "fluent", "fond", "frank", "fresh", "frosty", "gentle", "giddy", "gleaming",
+    "glossy", "golden", "grand", "handy", "happy", "hardy", "hearty", "honest", "humble", "ideal", "indigo", "ivory",
+    "jaunty", "jolly", "jovial", "keen", "kind", "lilac", "lively", "loyal", "lucid", "lucky", "lunar", "magic",
+    "mellow", "merry", "mighty", "mild", "minty", "misty", "modest", "mossy", "neat", "nimble", "noble", "novel",
+    "olive", "patient", "peachy", "placid", "playful", "plucky", "polite", "prime", "proud", "quaint", "quick",
+    "quiet", "rapid", "regal", "ripe", "robust", "rosy", "rustic", "sage", "scenic", "serene", "silver", "sleek",
+    "smooth", "snug", "solar", "solid", "spry", "stable", "steady", "stellar", "sturdy", "subtle", "sunny", "swift",
+    "tidy", "tranquil", "true", "upbeat", "valiant", "velvet", "vivid", "warm", "wise", "witty", "woven", "zesty",
 ];
 
 const NOUNS: &[&str] = &[
-    "acorn", "alcove", "almond", "anchor", "anvil", "apple", "arbor", "aspen", "atlas", "badger",
-    "banjo", "barge", "basil", "basin", "beacon", "beaver", "bell", "birch", "bison", "bloom",
-    "bobcat", "boulder", "breeze", "bridge", "brook", "cabin", "cactus", "canoe", "canyon",
-    "cedar", "cello", "cherry", "cliff", "clover", "comet", "compass", "coral", "cove", "crane",
-    "creek", "cricket", "dahlia", "dolphin", "dove", "dune", "eagle", "ember", "falcon", "fern",
-    "ferry", "finch", "fjord", "flute", "forest", "fountain", "fox", "galaxy", "garden", "gecko",
-    "geyser", "glacier", "grove", "gull", "hamlet", "harbor", "harp", "hazel", "heron", "hill",
-    "ibis", "inlet", "iris", "island", "jasmine", "juniper", "kayak", "kestrel", "kettle", "kiwi",
-    "koala", "lagoon", "lantern", "larch", "lemon", "lemur", "lichen", "lily", "linden", "lotus",
-    "lynx", "mango", "maple", "marble", "marmot", "meadow", "mesa", "meteor", "moose", "mountain",
-    "nebula", "nectar", "oak", "oasis", "orchard", "orchid", "oriole", "osprey", "otter", "owl",
-    "panda", "pebble", "pelican", "pepper", "piano", "pine", "planet", "plum", "pond", "poppy",
-    "prairie", "puffin", "quartz", "quill", "rabbit", "raven", "reef", "ridge", "river", "robin",
-    "saddle", "saffron", "sail", "seal", "shore", "sparrow", "spruce", "star", "stream", "summit",
-    "swan", "teapot", "thistle", "thyme", "tiger", "trail", "tulip", "tundra", "turtle", "valley",
-    "violin", "walnut", "walrus", "willow", "wren", "yarrow", "zebra", "zephyr",
+    "acorn", "alcove", "almond", "anchor", "anvil", "apple", "arbor", "aspen", "atlas", "badger", "banjo", "barge",
+    "basil", "basin", "beacon", "beaver", "bell", "birch", "bison", "bloom", "bobcat", "boulder", "breeze", "bridge",
+    "brook", "cabin", "cactus", "canoe", "canyon", "cedar", "cello", "cherry", "cliff", "clover", "comet", "compass",
+    "coral", "cove", "crane", "creek", "cricket", "dahlia", "dolphin", "dove", "dune", "eagle", "ember", "falcon",
+    "fern", "ferry", "finch", "fjord", "flute", "forest", "fountain", "fox", "galaxy", "garden", "gecko", "geyser",
+    "glacier", "grove", "gull", "hamlet", "harbor", "harp", "hazel", "heron", "hill", "ibis", "inlet", "iris",
+    "island", "jasmine", "juniper", "kayak", "kestrel", "kettle", "kiwi", "koala", "lagoon", "lantern", "larch",
+    "lemon", "lemur", "lichen", "lily", "linden", "lotus", "lynx", "mango", "maple", "marble", "marmot", "meadow",
+    "mesa", "meteor", "moose", "mountain", "nebula", "nectar", "oak", "oasis", "orchard", "orchid", "oriole", "osprey",
+    "otter", "owl", "panda", "pebble", "pelican", "pepper", "piano", "pine", "planet", "plum", "pond", "poppy",
+    "prairie", "puffin", "quartz", "quill", "rabbit", "raven", "reef", "ridge", "river", "robin", "saddle", "saffron",
+    "sail", "seal", "shore", "sparrow", "spruce", "star", "stream", "summit", "swan", "teapot", "thistle", "thyme",
+    "tiger", "trail", "tulip", "tundra", "turtle", "valley", "violin", "walnut", "walrus", "willow", "wren", "yarrow",
+    "zebra", "zephyr",
 ];
 
 #[cfg(test)]

@@ -3,16 +3,12 @@
 use crate::boxes;
 use crate::database::{DatabaseError, Durability, from_sqlite};
 use crate::{
-    BoxId, BoxLock, BoxRecord, Digest, GarbageError, GarbageOptions, Home, ImageCollection,
-    LockError, RecordedState, RemoveBoxError, RemoveImageError, images,
+    BoxId, BoxLock, BoxRecord, Digest, GarbageError, GarbageOptions, Home, ImageCollection, LockError, RecordedState,
+    RemoveBoxError, RemoveImageError, images,
 };
 
 /// The states in which a box has nothing to lose but its disk.
-const AT_REST: [RecordedState; 3] = [
-    RecordedState::Created,
-    RecordedState::Stopped,
-    RecordedState::Failed,
-];
+const AT_REST: [RecordedState; 3] = [RecordedState::Created, RecordedState::Stopped, RecordedState::Failed];
 
 /// Which images to remove. Those that a box has stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,9 +88,9 @@ impl Home {
     pub fn prune(&self, request: &PruneRequest<'_>) -> Result<Pruned, PruneError> {
         let mut pruned = Pruned::default();
         if let Some(wants) = request.boxes {
-            let at_rest = self.database().read(|transaction| {
-                Ok::<_, PruneError>(boxes::by_states(transaction, &AT_REST)?)
-            })?;
+            let at_rest = self
+                .database()
+                .read(|transaction| Ok::<_, PruneError>(boxes::by_states(transaction, &AT_REST)?))?;
             for record in at_rest.iter().filter(|record| wants(record)) {
                 if let Some(bytes) = self.prune_box(&record.id)? {
                     pruned.reclaimed_bytes += bytes;

@@ -8,8 +8,8 @@ use crate::boxes;
 use crate::database::{DatabaseError, from_sqlite};
 use crate::lock::LockError;
 use crate::{
-    BoxId, BoxLock, BoxRecord, Collected, Expected, GarbageError, GarbageOptions, Home,
-    RecordedError, RecordedExit, RecordedState, RemoveBoxError, RunChange, TransitionError,
+    BoxId, BoxLock, BoxRecord, Collected, Expected, GarbageError, GarbageOptions, Home, RecordedError, RecordedExit,
+    RecordedState, RemoveBoxError, RunChange, TransitionError,
 };
 
 /// More than this is no exit record.
@@ -110,13 +110,10 @@ impl Home {
     ///
     /// # Errors
     /// [`ReconcileError`].
-    pub fn reconcile(
-        &self,
-        parse: &dyn Fn(&[u8]) -> Result<EndedRun, String>,
-    ) -> Result<Reconciled, ReconcileError> {
-        let live = self.database().read(|transaction| {
-            Ok::<_, ReconcileError>(boxes::by_states(transaction, &RecordedState::LIVE)?)
-        })?;
+    pub fn reconcile(&self, parse: &dyn Fn(&[u8]) -> Result<EndedRun, String>) -> Result<Reconciled, ReconcileError> {
+        let live = self
+            .database()
+            .read(|transaction| Ok::<_, ReconcileError>(boxes::by_states(transaction, &RecordedState::LIVE)?))?;
         let mut reconciled = Reconciled::default();
         for record in live {
             if let Some(ended) = self.reconcile_one(record, parse)? {
@@ -152,8 +149,7 @@ impl Home {
             return Ok(None);
         }
         let path = self.exit_record_path(&record.id);
-        let found =
-            read_bounded(&path).and_then(|bytes| bytes.map(|bytes| parse(&bytes)).transpose());
+        let found = read_bounded(&path).and_then(|bytes| bytes.map(|bytes| parse(&bytes)).transpose());
         let (to, change) = match found {
             Ok(Some(ended)) if Some(&ended.run_id) == record.run_id.as_ref() => {
                 let to = if ended.error.is_some() {
@@ -233,9 +229,7 @@ impl Home {
                 // It may have been started, and have ended again, since the row was read.
                 let is_still_ended = self
                     .database()
-                    .read(|transaction| {
-                        Ok::<_, RemoveBoxError>(boxes::by_id(transaction, &record.id)?)
-                    })?
+                    .read(|transaction| Ok::<_, RemoveBoxError>(boxes::by_id(transaction, &record.id)?))?
                     .is_some_and(|now| !now.state.is_live() && is_due(&now));
                 if is_still_ended {
                     match self.remove_box(lock) {

@@ -55,9 +55,7 @@ impl Home {
                 path: path.clone(),
                 source,
             })?;
-        match LockFile::lock(&path.join("lock"), LockKind::Exclusive, true, None, &|| {
-            false
-        }) {
+        match LockFile::lock(&path.join("lock"), LockKind::Exclusive, true, None, &|| false) {
             Ok(lock) => Ok(Staging {
                 home: self.clone(),
                 path,

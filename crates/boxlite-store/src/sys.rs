@@ -56,9 +56,7 @@ fn fcntl(file: &File, command: libc::c_int, lock: &mut libc::flock) -> io::Resul
 pub(crate) fn try_lock(file: &File, kind: LockKind) -> io::Result<bool> {
     match fcntl(file, libc::F_OFD_SETLK, &mut whole_file(kind.fcntl_type())) {
         Ok(()) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
-            Ok(false)
-        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -155,8 +155,7 @@ impl Home {
             if image.boxes == 0 {
                 usage.reclaimable_images_bytes += rootfs_bytes;
             }
-            let (unique_blob_bytes, shared_blob_bytes) =
-                by_image.remove(&image.digest).unwrap_or_default();
+            let (unique_blob_bytes, shared_blob_bytes) = by_image.remove(&image.digest).unwrap_or_default();
             usage.images.push(ImageUsage {
                 digest: image.digest,
                 references: image.references,
