@@ -140,10 +140,7 @@ pub(crate) struct BoxArgs {
     help: Option<bool>,
 
     /// The image, and after it the command to run in place of the image's own
-    ///
-    /// An image is a reference, or docker-archive:PATH, oci:PATH[:TAG], oci-archive:PATH
-    /// or dir:ROOTFS.
-    #[arg(value_name = "IMAGE [COMMAND]...", required = true, num_args = 1.., trailing_var_arg = true)]
+    #[arg(value_name = "IMAGE", required = true, num_args = 1.., trailing_var_arg = true, hide = true)]
     image_and_command: Vec<OsString>,
 }
 

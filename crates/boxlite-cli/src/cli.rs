@@ -56,61 +56,35 @@ pub(crate) struct GlobalArgs {
     pub(crate) log_level: Option<String>,
 }
 
-/// The commands, in the order of the help.
+/// The commands, in the order of the help; what each is for stands at its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Create a box from an image, start it and wait for its command
     Run(commands::run::RunArgs),
-    /// Create a box without starting it
     Create(commands::create::CreateArgs),
-    /// Start boxes that are not running
     Start(commands::start::StartArgs),
-    /// Stop boxes: first politely, after a while by force
     Stop(commands::stop::StopArgs),
-    /// Stop boxes and start them again
     Restart(commands::restart::RestartArgs),
-    /// Send a signal to the main process of boxes
     Kill(commands::kill::KillArgs),
-    /// Remove boxes and their disks
     Rm(commands::rm::RmArgs),
-    /// Wait for boxes to end and print their exit codes
     Wait(commands::wait::WaitArgs),
-    /// Run another command in a running box
     Exec(commands::exec::ExecArgs),
-    /// List boxes
     #[command(visible_aliases = ["ls", "list"])]
     Ps(commands::ps::PsArgs),
-    /// Show everything about boxes or images, as JSON
     Inspect(commands::inspect::InspectArgs),
-    /// Print what the main process of a box has written
     Logs(commands::logs::LogsArgs),
-    /// Copy files and folders between the host and a box
     Cp(commands::cp::CpArgs),
-    /// Show what running boxes use
     Stats(commands::stats::StatsArgs),
-    /// List the processes of a box
     Top(commands::top::TopArgs),
-    /// List the published ports of a box
     Port(commands::port::PortArgs),
-    /// Fetch images from registries
     Pull(commands::pull::PullArgs),
-    /// Load images from archives and layouts
     Load(commands::load::LoadArgs),
-    /// List images
     Images(commands::images::ImagesArgs),
-    /// Remove images
     Rmi(commands::rmi::RmiArgs),
-    /// Give an image another name
     Tag(commands::tag::TagArgs),
-    /// Disk usage and cleaning up
     System(commands::system::SystemArgs),
-    /// Show what this boxlite is and where it keeps things
     Info(commands::info::InfoArgs),
-    /// Check everything that a start needs
     Doctor(commands::doctor::DoctorArgs),
-    /// Show versions
     Version(commands::version::VersionArgs),
-    /// Print a completion script for a shell
     Completion(commands::completion::CompletionArgs),
 }
 

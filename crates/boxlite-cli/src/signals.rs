@@ -42,7 +42,7 @@ impl Signals {
     /// Begins to take the signals. Must be called inside a Tokio runtime.
     pub(crate) fn listen() -> io::Result<Self> {
         let (sender, arrived) = mpsc::unbounded_channel();
-        let mut listen_to = |kind, what| -> io::Result<()> {
+        let listen_to = |kind, what| -> io::Result<()> {
             let mut stream = signal(kind)?;
             let sender = sender.clone();
             tokio::spawn(async move {

@@ -78,7 +78,7 @@ mod tests {
         let mut table = Table::new(&["NAME", "SIZE"]);
         table.row(["日本".to_owned(), "1B".to_owned()]);
         table.row(["a\u{1b}[2J".to_owned(), String::new()]);
-        assert_eq!(table.render(), "NAME        SIZE\n日本        1B\na\\u{1b}[2J\n");
+        assert_eq!(table.render(), "NAME         SIZE\n日本         1B\na\\u{1b}[2J\n");
     }
 
     #[test]

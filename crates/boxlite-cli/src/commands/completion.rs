@@ -8,9 +8,9 @@ use crate::failure::Failure;
 use crate::output;
 
 /// Print a completion script for a shell
-///
-/// For bash, as an example: source <(boxlite completion bash)
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    For bash, as an example: source <(boxlite completion bash)")]
 pub(crate) struct CompletionArgs {
     /// The shell
     shell: KnownShell,

@@ -14,14 +14,13 @@ use crate::value::byte_size::ByteSize;
 use crate::value::copy_path::{self, CopyPath};
 
 /// Copy files and folders between the host and a box
-///
-/// One side is BOX:PATH. Into a folder that exists the source comes under its own name;
-/// a source that ends with /. brings what is in it. With - for the host's side a tar
-/// stream is read from stdin, or written to stdout. The box must be running.
-///
-/// What comes out of a box is not trusted: device nodes and set-user-id bits are left
-/// out, and links are not followed.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    One side is BOX:PATH. Into a folder that exists the source comes under its own name; a \
+    source that ends with /. brings what is in it. With - for the host's side a tar stream \
+    is read from stdin, or written to stdout. The box must be running.\n\n\
+    What comes out of a box is not trusted: device nodes and set-user-id bits are left out, \
+    and links are not followed.")]
 #[command(override_usage = "boxlite cp [OPTIONS] BOX:SRC DST|-\n       boxlite cp [OPTIONS] SRC|- BOX:DST")]
 pub(crate) struct CpArgs {
     /// Keep owners, by number (into a box)

@@ -9,10 +9,13 @@ use crate::output;
 use crate::progress::Display;
 
 /// Create a box without starting it
-///
-/// Prints the id of the box. What start then starts runs in the background, unless it
-/// is told to attach.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Prints the id of the box. What start then starts runs in the background, unless it is \
+    told to attach.\n\n\
+    IMAGE is a reference, or docker-archive:PATH, oci:PATH[:TAG], oci-archive:PATH or \
+    dir:ROOTFS. Not docker's: whole vCPUs only, no named or anonymous volumes, ports are \
+    published on 127.0.0.1 unless an address is given.")]
 #[command(override_usage = "boxlite create [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]")]
 pub(crate) struct CreateArgs {
     #[command(flatten)]

@@ -10,10 +10,10 @@ use crate::image_args::RegistryArgs;
 use crate::output;
 
 /// Check everything that a start needs
-///
-/// One line each: ok, warning or failure, and the command that mends it. The exit status
-/// is 1 when a start can't work.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    One line each: ok, warning or failure, and the command that mends it. The exit status is \
+    1 when a start can't work.")]
 pub(crate) struct DoctorArgs {
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format::parse)]

@@ -13,10 +13,10 @@ use crate::signals::Signals;
 use crate::value::environment;
 
 /// Run another command in a running box
-///
-/// The command's output comes byte for byte, and its exit status is boxlite's. When
-/// boxlite ends the command is killed, unless it was detached.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    The command's output comes byte for byte, and its exit status is boxlite's. When boxlite \
+    ends the command is killed, unless it was detached.")]
 #[command(override_usage = "boxlite exec [OPTIONS] BOX COMMAND [ARGUMENT]...")]
 pub(crate) struct ExecArgs {
     /// Run in the background; its output is lost
@@ -48,7 +48,7 @@ pub(crate) struct ExecArgs {
     user: Option<String>,
 
     /// Name or id of the box, and after it the command
-    #[arg(value_name = "BOX COMMAND", required = true, num_args = 2.., trailing_var_arg = true)]
+    #[arg(value_names = ["BOX", "COMMAND"], required = true, num_args = 2.., trailing_var_arg = true, hide = true)]
     box_and_command: Vec<OsString>,
 }
 

@@ -15,10 +15,10 @@ use crate::value::byte_size::ByteSize;
 const NONE: &str = "<none>";
 
 /// List images
-///
-/// SIZE is what the root filesystem takes on the host's disk, once for all boxes; before
-/// it is built, the sum of the compressed layers. IMAGE ID begins the manifest's digest.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    SIZE is what the root filesystem takes on the host's disk, once for all boxes; before it \
+    is built, the sum of the compressed layers. IMAGE ID begins the manifest's digest.")]
 pub(crate) struct ImagesArgs {
     /// Print ids only
     #[arg(short, long)]

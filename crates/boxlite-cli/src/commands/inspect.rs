@@ -10,9 +10,9 @@ use crate::format::{self, JsonOnly};
 use crate::{output, targets};
 
 /// Show everything about boxes or images, as JSON
-///
-/// Prints an array with an object for each name; docs/cli-json.md says what is in it.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Prints an array with an object for each name; docs/cli-json.md says what is in it.")]
 pub(crate) struct InspectArgs {
     /// What the names are of [default: boxes, and images that no box is named like]
     #[arg(long = "type", value_name = "TYPE")]

@@ -8,9 +8,9 @@ use crate::failure::Failure;
 use crate::{output, targets};
 
 /// Send a signal to the main process of boxes
-///
-/// Prints the names as given. KILL ends the box.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Prints the names as given. KILL ends the box.")]
 pub(crate) struct KillArgs {
     /// Signal, by name or number
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]

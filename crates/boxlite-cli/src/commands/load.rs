@@ -12,11 +12,11 @@ use crate::output;
 use crate::progress::{self, Display};
 
 /// Load images from archives and layouts
-///
-/// The source is docker-archive:PATH[:REFERENCE], oci:PATH[:TAG], oci-archive:PATH[:TAG]
-/// or the path of such a file or folder; without one, the archive comes from stdin.
-/// Prints the names of what was loaded.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    The source is docker-archive:PATH[:REFERENCE], oci:PATH[:TAG], oci-archive:PATH[:TAG] or \
+    the path of such a file or folder; without one, the archive comes from stdin. Prints the \
+    names of what was loaded.")]
 pub(crate) struct LoadArgs {
     /// The source, as docker writes it
     #[arg(short, long, value_name = "SOURCE", conflicts_with = "source")]

@@ -13,10 +13,10 @@ use crate::stream::{self, StdStream};
 use crate::value::instant;
 
 /// Print what the main process of a box has written
-///
-/// What it wrote to stdout goes to stdout, and what it wrote to stderr to stderr, as it
-/// was written. What exec runs is not in the log.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    What it wrote to stdout goes to stdout, and what it wrote to stderr to stderr, as it was \
+    written. What exec runs is not in the log.")]
 pub(crate) struct LogsArgs {
     /// Go on with what comes, until the box ends
     #[arg(short, long)]

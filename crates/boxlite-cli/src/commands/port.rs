@@ -9,10 +9,10 @@ use crate::output;
 use crate::value::port::{host_address, parse_guest_port};
 
 /// List the published ports of a box
-///
-/// With a port of the box: where it is published. Ports that are picked (host port 0)
-/// are known while the box runs.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    With a port of the box: where it is published. Ports that are picked (host port 0) are \
+    known while the box runs.")]
 pub(crate) struct PortArgs {
     /// Name or id of the box
     #[arg(value_name = "BOX")]

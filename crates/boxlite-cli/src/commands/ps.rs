@@ -20,11 +20,11 @@ const COMMAND_WIDTH: usize = 20;
 const FILTERS: [&str; 5] = ["id", "name", "label", "status", "ancestor"];
 
 /// List boxes
-///
-/// Filters: id, name (a part of it), label=KEY or KEY=VALUE, status (created, starting,
-/// running, stopping, stopped, paused, failed), ancestor (an image). Several values of
-/// one filter are alternatives; labels must all be there.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Filters: id, name (a part of it), label=KEY or KEY=VALUE, status (created, starting, \
+    running, stopping, stopped, paused, failed), ancestor (an image). Several values of one \
+    filter are alternatives; labels must all be there.")]
 pub(crate) struct PsArgs {
     /// Also boxes that don't run
     #[arg(short, long)]

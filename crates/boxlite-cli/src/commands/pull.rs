@@ -10,10 +10,10 @@ use crate::progress::Display;
 use crate::{output, targets};
 
 /// Fetch images from registries
-///
-/// Prints the full name of each image. Credentials are docker's and podman's files and
-/// helpers; proxies come from the environment.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Prints the full name of each image. Credentials are docker's and podman's files and \
+    helpers; proxies come from the environment.")]
 pub(crate) struct PullArgs {
     /// Platform, such as linux/arm64 [default: the host's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]

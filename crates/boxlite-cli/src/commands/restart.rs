@@ -10,9 +10,9 @@ use crate::failure::Failure;
 use crate::{output, targets};
 
 /// Stop boxes and start them again
-///
-/// Prints the names as given. The disk is kept, the memory is not.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Prints the names as given. The disk is kept, the memory is not.")]
 pub(crate) struct RestartArgs {
     #[command(flatten)]
     how: StopHow,

@@ -8,9 +8,9 @@ use crate::failure::Failure;
 use crate::{output, targets};
 
 /// Remove boxes and their disks
-///
-/// Prints the names as given.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Prints the names as given.")]
 pub(crate) struct RmArgs {
     /// Kill boxes that run
     #[arg(short, long)]

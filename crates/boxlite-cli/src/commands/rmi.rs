@@ -7,10 +7,10 @@ use crate::failure::Failure;
 use crate::{output, targets};
 
 /// Remove images
-///
-/// A name is removed, and with its last name the image. What boxes need of an image
-/// stays until they are removed.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    A name is removed, and with its last name the image. What boxes need of an image stays \
+    until they are removed.")]
 pub(crate) struct RmiArgs {
     /// Also if boxes were made from it, and with all of its names
     #[arg(short, long)]

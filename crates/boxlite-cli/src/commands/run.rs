@@ -13,12 +13,15 @@ use crate::session::{self, Attached, Streams};
 use crate::signals::Signals;
 
 /// Create a box from an image, start it and wait for its command
-///
-/// The command's output comes byte for byte, and its exit status is boxlite's. Without
-/// -d the box ends with this command, however that ends; Ctrl-C and other signals are
-/// handed on to the command, and the third Ctrl-C kills the box. When the box can't be
-/// started it is removed again.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    The command's output comes byte for byte, and its exit status is boxlite's. Without -d \
+    the box ends with this command, however that ends; Ctrl-C and other signals are handed \
+    on to the command, and the third Ctrl-C kills the box. When the box can't be started it \
+    is removed again.\n\n\
+    IMAGE is a reference, or docker-archive:PATH, oci:PATH[:TAG], oci-archive:PATH or \
+    dir:ROOTFS. Not docker's: whole vCPUs only, no named or anonymous volumes, ports are \
+    published on 127.0.0.1 unless an address is given.")]
 #[command(override_usage = "boxlite run [OPTIONS] IMAGE [COMMAND [ARGUMENT]...]")]
 pub(crate) struct RunArgs {
     /// Run in the background and print the id of the box

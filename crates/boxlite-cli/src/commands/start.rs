@@ -11,9 +11,9 @@ use crate::signals::Signals;
 use crate::{output, targets};
 
 /// Start boxes that are not running
-///
-/// Prints the names as given. With --attach: the command's output, and its exit status.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Prints the names as given. With --attach: the command's output, and its exit status.")]
 pub(crate) struct StartArgs {
     /// Connect stdout and stderr, hand signals on, and wait for the command
     #[arg(short, long)]

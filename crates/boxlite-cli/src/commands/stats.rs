@@ -21,10 +21,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const NOTHING: &str = "--";
 
 /// Show what running boxes use
-///
-/// CPU % is of one vCPU, over the last second. Goes on until Ctrl-C; --format json
-/// prints a line for each box and second.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    CPU % is of one vCPU, over the last second. Goes on until Ctrl-C; --format json prints a \
+    line for each box and second.")]
 pub(crate) struct StatsArgs {
     /// Print once
     #[arg(long)]

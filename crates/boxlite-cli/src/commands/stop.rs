@@ -31,9 +31,9 @@ impl StopHow {
 }
 
 /// Stop boxes: first politely, after a while by force
-///
-/// Prints the names as given. A box that does not run is left as it is.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Prints the names as given. A box that does not run is left as it is.")]
 pub(crate) struct StopArgs {
     #[command(flatten)]
     how: StopHow,

@@ -28,9 +28,9 @@ enum SystemCommand {
 }
 
 /// Show what the home takes of the disk
-///
-/// Sizes are what files really take; the holes of sparse disks are not counted.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Sizes are what files really take; the holes of sparse disks are not counted.")]
 struct DfArgs {
     /// Also each image and each box
     #[arg(short, long)]
@@ -42,10 +42,10 @@ struct DfArgs {
 }
 
 /// Remove what is not used
-///
-/// That is: boxes that don't run, with their disks; images without a name and without a
-/// box; left-over layers and bundles of other versions.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    That is: boxes that don't run, with their disks; images without a name and without a \
+    box; left-over layers and bundles of other versions.")]
 struct PruneArgs {
     /// Also images with a name, if there is no box of them
     #[arg(short, long)]

@@ -13,10 +13,10 @@ use crate::table::Table;
 use crate::value::byte_size::BinarySize;
 
 /// List the processes of a box
-///
-/// PIDs are those inside of the box; the host has no processes for them. Unlike
-/// docker's, it takes no options of ps.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    PIDs are those inside of the box; the host has no processes for them. Unlike docker's, \
+    it takes no options of ps.")]
 pub(crate) struct TopArgs {
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format::parse)]

@@ -8,9 +8,9 @@ use crate::format::{self, Format};
 use crate::output;
 
 /// Show versions
-///
-/// Of boxlite alone; info shows the engine's.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    Of boxlite alone; info shows the engine's.")]
 pub(crate) struct VersionArgs {
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format::parse)]

@@ -7,9 +7,9 @@ use crate::failure::Failure;
 use crate::{output, targets};
 
 /// Wait for boxes to end and print their exit codes
-///
-/// One line a box, in the order given: the exit code, or 128+n where signal n ended it.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+    One line a box, in the order given: the exit code, or 128+n where signal n ended it.")]
 pub(crate) struct WaitArgs {
     /// Names or ids of boxes
     #[arg(value_name = "BOX", required = true)]

@@ -1,7 +1,5 @@
 //! Labels: `KEY=VALUE` or `KEY`.
 
-use std::collections::BTreeMap;
-
 use thiserror::Error;
 
 /// Why a text is no label.
@@ -16,12 +14,6 @@ pub(crate) fn parse(text: &str) -> Result<(String, String), LabelError> {
         return Err(LabelError(text.to_owned()));
     }
     Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Labels for people: `a=1,b=2`.
-pub(crate) fn joined(labels: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    pairs.join(",")
 }
 
 #[cfg(test)]

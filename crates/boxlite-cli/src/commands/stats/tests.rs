@@ -41,8 +41,8 @@ fn a_row_for_each_box() {
     let text = table(&[sample("up", Some(metrics(1, 1))), sample("over", None)], false).render();
     assert_eq!(
         text,
-        "BOX ID         NAME   CPU %    MEM USAGE / LIMIT     MEM %    NET I/O           BLOCK I/O     PIDS   HOST MEM\n\
-         0123456789ab   up     12.50%   64.0MiB / 512MiB      12.50%   1.00kB / 2.00kB   0B / 4.10kB   3      80.0MiB\n\
-         0123456789ab   over   --       --                    --       --                --            --     --\n"
+        "BOX ID         NAME   CPU %    MEM USAGE / LIMIT   MEM %    NET I/O           BLOCK I/O     PIDS   HOST MEM\n\
+         0123456789ab   up     12.50%   64.0MiB / 512MiB    12.50%   1.00kB / 2.00kB   0B / 4.10kB   3      80.0MiB\n\
+         0123456789ab   over   --       --                  --       --                --            --     --\n"
     );
 }
