@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::boxes::{self, now_ms};
+use crate::box_row;
+use crate::boxes::now_ms;
 use crate::database::{DatabaseError, Durability, from_sqlite};
 use crate::lock::LockError;
 use crate::name::{InvalidName, generate_name, validate_name};
@@ -189,7 +190,7 @@ impl BoxDraft {
 
     fn insert(&self, transaction: &rusqlite::Transaction<'_>, new: NewBox) -> Result<BoxRecord, CreateBoxError> {
         let name = match new.name {
-            Some(name) => match boxes::name_owner(transaction, &name)? {
+            Some(name) => match box_row::name_owner(transaction, &name)? {
                 Some(by) => return Err(CreateBoxError::NameTaken { name, by }),
                 None => name,
             },
@@ -222,7 +223,7 @@ impl BoxDraft {
             ports: None,
             labels: new.labels,
         };
-        boxes::insert(transaction, &record)?;
+        box_row::insert(transaction, &record)?;
         Ok(record)
     }
 }
@@ -234,7 +235,7 @@ fn free_name(transaction: &rusqlite::Transaction<'_>) -> Result<String, CreateBo
         if attempt >= PLAIN_NAME_ATTEMPTS {
             name = format!("{name}_{attempt}");
         }
-        if boxes::name_owner(transaction, &name)?.is_none() {
+        if box_row::name_owner(transaction, &name)?.is_none() {
             return Ok(name);
         }
         attempt += 1;

@@ -12,7 +12,7 @@ use crate::box_id::random_hex;
 use crate::database::{DatabaseError, from_sqlite};
 use crate::lock::{LockError, LockFile};
 use crate::sys::LockKind;
-use crate::{Home, boxes, images};
+use crate::{Home, box_row, images};
 
 /// How thorough a collection is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl Home {
     }
 
     fn box_ids(&self) -> Result<HashSet<String>, GarbageError> {
-        self.database().read(|transaction| Ok(boxes::all_ids(transaction)?))
+        self.database().read(|transaction| Ok(box_row::all_ids(transaction)?))
     }
 
     fn trash_stagings(&self) -> Result<u64, GarbageError> {

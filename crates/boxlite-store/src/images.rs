@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::boxes::{json, now_ms, parsed, to_json};
+use crate::boxes::now_ms;
+use crate::column::{json, parsed, to_json};
 use crate::database::{DatabaseError, Durability, from_sqlite};
 use crate::{BoxId, Digest, Home, ImageLease, ImageRecord, LayerRecord, NewImage};
 
@@ -421,7 +422,7 @@ impl Home {
                 .query_map([digest.as_str()], |row| {
                     Ok(LayerRecord {
                         digest: parsed(row, 0)?,
-                        diff_id: crate::boxes::parsed_or_none(row, 1)?,
+                        diff_id: crate::column::parsed_or_none(row, 1)?,
                         media_type: row.get(2)?,
                         size_bytes: from_integer(row.get(3)?),
                     })

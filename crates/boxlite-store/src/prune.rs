@@ -1,6 +1,6 @@
 //! Removing, on request, what nobody uses.
 
-use crate::boxes;
+use crate::box_row;
 use crate::database::{DatabaseError, Durability, from_sqlite};
 use crate::{
     BoxId, BoxLock, BoxRecord, Digest, GarbageError, GarbageOptions, Home, ImageCollection, LockError, RecordedState,
@@ -90,7 +90,7 @@ impl Home {
         if let Some(wants) = request.boxes {
             let at_rest = self
                 .database()
-                .read(|transaction| Ok::<_, PruneError>(boxes::by_states(transaction, &AT_REST)?))?;
+                .read(|transaction| Ok::<_, PruneError>(box_row::by_states(transaction, &AT_REST)?))?;
             for record in at_rest.iter().filter(|record| wants(record)) {
                 if let Some(bytes) = self.prune_box(&record.id)? {
                     pruned.reclaimed_bytes += bytes;
@@ -124,7 +124,7 @@ impl Home {
         };
         let now = self
             .database()
-            .read(|transaction| Ok::<_, PruneError>(boxes::by_id(transaction, id)?))?;
+            .read(|transaction| Ok::<_, PruneError>(box_row::by_id(transaction, id)?))?;
         if !now.is_some_and(|now| AT_REST.contains(&now.state)) {
             return Ok(None);
         }

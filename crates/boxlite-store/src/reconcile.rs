@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::boxes;
 use crate::database::{DatabaseError, from_sqlite};
 use crate::lock::LockError;
 use crate::{
     BoxId, BoxLock, BoxRecord, Collected, Expected, GarbageError, GarbageOptions, Home, RecordedError, RecordedExit,
     RecordedState, RemoveBoxError, RunChange, TransitionError,
 };
+use crate::{box_row, boxes};
 
 /// More than this is no exit record.
 const LARGEST_EXIT_RECORD_BYTES: u64 = 1 << 20;
@@ -113,7 +113,7 @@ impl Home {
     pub fn reconcile(&self, parse: &dyn Fn(&[u8]) -> Result<EndedRun, String>) -> Result<Reconciled, ReconcileError> {
         let live = self
             .database()
-            .read(|transaction| Ok::<_, ReconcileError>(boxes::by_states(transaction, &RecordedState::LIVE)?))?;
+            .read(|transaction| Ok::<_, ReconcileError>(box_row::by_states(transaction, &RecordedState::LIVE)?))?;
         let mut reconciled = Reconciled::default();
         for record in live {
             if let Some(ended) = self.reconcile_one(record, parse)? {
@@ -210,7 +210,7 @@ impl Home {
     /// [`RemoveBoxError::Database`].
     pub fn remove_ended(&self, grace_ms: i64) -> Result<Vec<BoxId>, RemoveBoxError> {
         let ended = self.database().read(|transaction| {
-            Ok::<_, RemoveBoxError>(boxes::by_states(
+            Ok::<_, RemoveBoxError>(box_row::by_states(
                 transaction,
                 &[RecordedState::Stopped, RecordedState::Failed],
             )?)
@@ -229,7 +229,7 @@ impl Home {
                 // It may have been started, and have ended again, since the row was read.
                 let is_still_ended = self
                     .database()
-                    .read(|transaction| Ok::<_, RemoveBoxError>(boxes::by_id(transaction, &record.id)?))?
+                    .read(|transaction| Ok::<_, RemoveBoxError>(box_row::by_id(transaction, &record.id)?))?
                     .is_some_and(|now| !now.state.is_live() && is_due(&now));
                 if is_still_ended {
                     match self.remove_box(lock) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::allocation::allocated_bytes;
 use crate::database::{DatabaseError, from_sqlite};
-use crate::{BoxId, Digest, Home, RecordedState, boxes, images};
+use crate::{BoxId, Digest, Home, RecordedState, box_row, images};
 
 /// What one box takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl Home {
         }
         let (records, image_records, named_blobs) = self.database().read(|transaction| {
             Ok::<_, UsageError>((
-                boxes::by_states(transaction, &RecordedState::ALL)?,
+                box_row::by_states(transaction, &RecordedState::ALL)?,
                 images::all(transaction)?,
                 images::named_blobs(transaction)?,
             ))
