@@ -3,8 +3,10 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::failure::{Failure, Report, visible};
+use crate::stream;
 use crate::style::Style;
 
 /// Prints text on stdout as it is.
@@ -70,9 +72,9 @@ pub(crate) fn note(text: &str) {
 }
 
 /// Asks on the terminal; what is not an answer beginning with y is a no.
-pub(crate) fn confirm(question: &str) -> io::Result<bool> {
+pub(crate) async fn confirm(question: &str) -> io::Result<bool> {
     tell(&format!("{question} [y/N] "));
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
+    BufReader::new(stream::stdin_reader()).read_line(&mut answer).await?;
     Ok(answer.trim_start().starts_with(['y', 'Y']))
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::cli::GlobalArgs;
 use crate::failure::Failure;
-use crate::stream::{self, StdStream};
+use crate::stream::{BothStreams, StdStream, Writer};
 use crate::value::instant;
 
 /// Print what the main process of a box has written
@@ -75,6 +75,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: LogsArgs) -> Result<u8, Failu
     let client = global.client().await?;
     let mut entries = client.get(&args.name).await?.logs(options).await?;
     let mut stamps = Stamps::default();
+    let writer = Writer::start(BothStreams).map_err(Failure::output)?;
     while let Some(entry) = entries.next().await {
         let entry = entry?;
         let to = match entry.stream {
@@ -86,8 +87,11 @@ pub(crate) async fn run(global: &GlobalArgs, args: LogsArgs) -> Result<u8, Failu
         } else {
             entry.bytes
         };
-        stream::write(to, bytes).await.map_err(Failure::output)?;
+        if !writer.write((to, bytes)).await {
+            break;
+        }
     }
+    writer.finish().await.map_err(Failure::output)?;
     Ok(0)
 }
 

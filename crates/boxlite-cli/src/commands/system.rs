@@ -156,11 +156,8 @@ async fn confirmed(all: bool) -> Result<bool, Failure> {
         "This removes all boxes that don't run, with their disks, and all images without {}. Go on?",
         if all { "a box" } else { "a name and a box" }
     );
-    // Reading an answer blocks, and a signal must end it.
-    tokio::task::spawn_blocking(move || output::confirm(&question))
+    output::confirm(&question)
         .await
-        .map_err(std::io::Error::other)
-        .and_then(|answer| answer)
         .map_err(|error| Failure::new(format_args!("can't read the answer: {error}")))
 }
 

@@ -5,7 +5,7 @@ mod input;
 mod output;
 
 pub(crate) use input::{forward_stdin, stdin_reader};
-pub(crate) use output::{PumpError, StdStream, pump, write};
+pub(crate) use output::{BothStreams, PumpError, StdStream, Writer, pump};
 
 /// The size of a piece.
 const PIECE_BYTES: usize = 64 * 1024;

@@ -24,10 +24,13 @@ pub(crate) enum PumpError {
     Write(#[source] io::Error),
 }
 
-/// Where bytes go; may block.
+/// Where pieces go; may block.
 pub(crate) trait Sink: Send + 'static {
+    /// What is written at once.
+    type Piece: Send + 'static;
+
     /// Writes all of it.
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn write(&mut self, piece: Self::Piece) -> io::Result<()>;
 }
 
 /// This process's stdout or stderr, without a buffer.
@@ -47,8 +50,11 @@ impl StdStream {
 }
 
 impl Sink for StdStream {
-    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    type Piece = Bytes;
+
+    fn write(&mut self, piece: Bytes) -> io::Result<()> {
         let fd = self.fd();
+        let mut bytes = &piece[..];
         while !bytes.is_empty() {
             match rustix::io::write(fd, bytes) {
                 Ok(written) => bytes = &bytes[written..],
@@ -64,46 +70,81 @@ impl Sink for StdStream {
     }
 }
 
-/// Writes one piece, without holding up the other tasks.
-pub(crate) async fn write(mut stream: StdStream, piece: Bytes) -> io::Result<()> {
-    tokio::task::spawn_blocking(move || stream.write_all(&piece))
-        .await
-        .map_err(io::Error::other)?
+/// Stdout and stderr in the order in which pieces for them come.
+#[derive(Debug)]
+pub(crate) struct BothStreams;
+
+impl Sink for BothStreams {
+    type Piece = (StdStream, Bytes);
+
+    fn write(&mut self, (mut stream, bytes): Self::Piece) -> io::Result<()> {
+        stream.write(bytes)
+    }
 }
 
-/// Moves everything from `reader` to `sink`, which blocks in a thread of its own:
-/// a slow sink stops the reading, two pieces ahead.
-pub(crate) async fn pump(mut reader: impl AsyncRead + Unpin, mut sink: impl Sink) -> Result<u64, PumpError> {
-    let (pieces, mut incoming) = mpsc::channel::<Bytes>(1);
-    let (finished, outcome) = oneshot::channel();
-    thread::Builder::new()
-        .name("output".to_owned())
-        .spawn(move || {
+/// A sink that blocks in a thread of its own, which ends with the process at the
+/// latest: a runtime's shutdown does not wait for it.
+#[derive(Debug)]
+pub(crate) struct Writer<S: Sink> {
+    pieces: mpsc::Sender<S::Piece>,
+    outcome: oneshot::Receiver<io::Result<()>>,
+}
+
+impl<S: Sink> Writer<S> {
+    /// Starts the thread.
+    pub(crate) fn start(mut sink: S) -> io::Result<Self> {
+        let (pieces, mut incoming) = mpsc::channel(1);
+        let (finished, outcome) = oneshot::channel();
+        thread::Builder::new().name("output".to_owned()).spawn(move || {
             let mut result = Ok(());
             while let Some(piece) = incoming.blocking_recv() {
-                result = sink.write_all(&piece);
+                result = sink.write(piece);
                 if result.is_err() {
                     break;
                 }
             }
             // Before the receiver goes, so that the outcome is there when sending fails.
             let _ = finished.send(result);
-        })
-        .map_err(PumpError::Write)?;
+        })?;
+        Ok(Self { pieces, outcome })
+    }
 
+    /// Hands a piece over as soon as the one before is being written. Says whether
+    /// the sink still takes any; [`finish`](Self::finish) says why not.
+    pub(crate) async fn write(&self, piece: S::Piece) -> bool {
+        self.pieces.send(piece).await.is_ok()
+    }
+
+    /// Waits until the sink takes no more.
+    async fn closed(&self) {
+        self.pieces.closed().await;
+    }
+
+    /// Waits until everything is written, or the sink has failed.
+    pub(crate) async fn finish(self) -> io::Result<()> {
+        drop(self.pieces);
+        // A sender that is gone without a word means that the thread panicked.
+        self.outcome.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    }
+}
+
+/// Moves everything from `reader` to `sink`: a slow sink stops the reading, two pieces
+/// ahead.
+pub(crate) async fn pump(mut reader: impl AsyncRead + Unpin, sink: impl Sink<Piece = Bytes>) -> Result<u64, PumpError> {
+    let writer = Writer::start(sink).map_err(PumpError::Write)?;
     let mut moved = 0;
     let mut buffer = BytesMut::new();
     let mut read_result = Ok(());
     loop {
         buffer.reserve(PIECE_BYTES);
         tokio::select! {
-            // A reader of ours that is gone is noticed while the box is silent, too.
-            () = pieces.closed() => break,
+            // A write that failed is noticed while the box is silent, too.
+            () = writer.closed() => break,
             read = reader.read_buf(&mut buffer) => match read {
                 Ok(0) => break,
                 Ok(count) => {
                     moved += count as u64;
-                    if pieces.send(buffer.split().freeze()).await.is_err() {
+                    if !writer.write(buffer.split().freeze()).await {
                         break;
                     }
                 }
@@ -114,10 +155,7 @@ pub(crate) async fn pump(mut reader: impl AsyncRead + Unpin, mut sink: impl Sink
             },
         }
     }
-    drop(pieces);
-    // A sender that is gone without a word means that the thread panicked.
-    let written = outcome.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
-    written.map_err(PumpError::Write)?;
+    writer.finish().await.map_err(PumpError::Write)?;
     read_result.map(|()| moved)
 }
 
@@ -134,8 +172,10 @@ mod tests {
     struct Collected(Arc<Mutex<Vec<u8>>>);
 
     impl Sink for Collected {
-        fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+        type Piece = Bytes;
+
+        fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+            self.0.lock().unwrap().extend_from_slice(&bytes);
             Ok(())
         }
     }
@@ -143,7 +183,9 @@ mod tests {
     struct Closed;
 
     impl Sink for Closed {
-        fn write_all(&mut self, _: &[u8]) -> io::Result<()> {
+        type Piece = Bytes;
+
+        fn write(&mut self, _: Bytes) -> io::Result<()> {
             Err(io::ErrorKind::BrokenPipe.into())
         }
     }
@@ -152,7 +194,9 @@ mod tests {
     struct Gated(std::sync::mpsc::Receiver<()>);
 
     impl Sink for Gated {
-        fn write_all(&mut self, _: &[u8]) -> io::Result<()> {
+        type Piece = Bytes;
+
+        fn write(&mut self, _: Bytes) -> io::Result<()> {
             self.0.recv().map_err(|_| io::ErrorKind::BrokenPipe.into())
         }
     }
