@@ -1,0 +1,18 @@
+//! The command against real machines, on images that other people's tools made.
+//!
+//! `make test` prepares what these need and runs them; by hand:
+//! `BOXLITE_TEST_BIN=target/release/boxlite BOXLITE_TEST_FIXTURES=$(scripts/fixtures.sh) \
+//!  cargo test -p boxlite-cli --test machine -- --ignored`
+#![allow(missing_docs)]
+
+mod copy;
+mod exec;
+mod failure;
+mod harness;
+mod images;
+mod lifecycle;
+mod network;
+mod registry;
+mod run;
+mod tree;
+mod volumes;

@@ -1,0 +1,111 @@
+//! Outbound network, `--network none`, published ports.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use crate::harness::{eventually, shared, text};
+
+#[test]
+#[ignore = "starts a machine"]
+fn none_is_loopback_alone() {
+    let out = shared().ok([
+        "run",
+        "--rm",
+        "--memory",
+        "256m",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "ls /sys/class/net; ip -o -4 addr; ping -c1 -W5 127.0.0.1 >/dev/null && echo lo is up",
+    ]);
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.first().copied(), Some("lo"), "{out}");
+    assert!(!out.contains("eth0") && out.contains("lo is up"), "{out}");
+}
+
+#[test]
+#[ignore = "starts a machine"]
+fn the_box_reaches_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = [0; 5];
+        stream.read_exact(&mut line).unwrap();
+        stream.write_all(b"pong\n").unwrap();
+        line
+    });
+    // 10.0.2.2 is the host in QEMU's user-mode network.
+    let script = format!(
+        "ip -o -4 addr show eth0 | grep -q 10.0.2.15 && echo address; grep nameserver /etc/resolv.conf; grep -c $(hostname) /etc/hosts; echo ping! | nc 10.0.2.2 {port}"
+    );
+    let out = shared().ok(["run", "--rm", "--memory", "256m", "busybox", "sh", "-c", &script]);
+    assert_eq!(out, "address\nnameserver 10.0.2.3\n1\npong\n");
+    assert_eq!(&served.join().unwrap(), b"ping!");
+}
+
+#[test]
+#[ignore = "starts a machine"]
+fn ports_are_published_and_shown() {
+    let boxlite = shared();
+    let running = boxlite.sleeper("busybox", &["-p", "0:8080", "-p", "127.0.0.1:0:9090/udp"]);
+    running.sh("mkdir /www; echo served > /www/index.html; httpd -p 8080 -h /www; (while :; do echo datagram | nc -u -l -p 9090 -w 1; done) >/dev/null 2>&1 </dev/null &");
+    let shown = boxlite.ok(["port", &running.name]);
+    let address = shown
+        .lines()
+        .find_map(|line| line.strip_prefix("8080/tcp -> "))
+        .unwrap_or_else(|| panic!("{shown}"))
+        .to_owned();
+    assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"), "{shown}");
+    assert!(boxlite.ok(["ps"]).contains(&address));
+    assert!(
+        boxlite.inspect(&running.name)["ports"]
+            .to_string()
+            .contains(address.rsplit(':').next().unwrap())
+    );
+
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.ends_with("served\n"), "{reply}");
+
+    let udp_address = shown
+        .lines()
+        .find_map(|line| line.strip_prefix("9090/udp -> "))
+        .unwrap_or_else(|| panic!("{shown}"))
+        .to_owned();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut datagram = [0; 64];
+    eventually("a datagram came back", || {
+        socket.send_to(b"hello", &udp_address).unwrap();
+        socket
+            .recv(&mut datagram)
+            .is_ok_and(|count| datagram[..count].starts_with(b"datagram"))
+    });
+}
+
+#[test]
+#[ignore = "starts a machine"]
+fn a_taken_port_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let boxlite = shared();
+    let output = boxlite.output([
+        "run",
+        "--rm",
+        "--memory",
+        "256m",
+        "-p",
+        &format!("{port}:80"),
+        "busybox",
+        "true",
+    ]);
+    assert_eq!(output.status.code(), Some(125));
+    let said = text(&output.stderr);
+    assert!(said.contains(&port.to_string()), "{said}");
+}

@@ -1,0 +1,99 @@
+//! What a box sees of an image, path by path, against what `umoci unpack` made of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::harness::{fixtures, repository, shared};
+
+/// What a box has of its own at these places; the image's are hidden or changed.
+const BOXS_OWN: [&str; 7] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/tests",
+    "/etc/hosts",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+];
+/// Directories in which the box has made a mount point or file of the above.
+const TOUCHED: [&str; 2] = ["/", "/etc"];
+
+fn parse(lines: &str) -> BTreeMap<String, Value> {
+    lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .map(|mut entry| {
+            let path = entry["path"].as_str().unwrap().to_owned();
+            if TOUCHED.contains(&path.as_str()) {
+                entry.as_object_mut().unwrap().remove("mtime");
+            }
+            (path, entry)
+        })
+        .filter(|(path, _)| {
+            !BOXS_OWN
+                .iter()
+                .any(|own| path == own || path.starts_with(&format!("{own}/")))
+        })
+        .collect()
+}
+
+fn compare(image: &str) {
+    let expected = std::fs::read_to_string(fixtures().join(format!("expected/{image}.jsonl"))).unwrap();
+    let volume = format!("{}:/tests:ro", repository().join("tests").display());
+    let mut args = vec![
+        "run",
+        "--rm",
+        "--memory",
+        "512m",
+        "-u",
+        "0",
+        "-w",
+        "/",
+        "-v",
+        &volume,
+        "--entrypoint",
+        "",
+        image,
+        "python3",
+        "/tests/tree.py",
+        "/",
+    ];
+    args.extend(BOXS_OWN);
+    let seen = parse(&shared().ok(args));
+    let expected = parse(&expected);
+
+    let mut differences = Vec::new();
+    for (path, wanted) in &expected {
+        match seen.get(path) {
+            None => differences.push(format!("missing: {path}")),
+            Some(found) if found != wanted => differences.push(format!("{path}\n  image {wanted}\n  box   {found}")),
+            Some(_) => {}
+        }
+    }
+    differences.extend(
+        seen.keys()
+            .filter(|path| !expected.contains_key(*path))
+            .map(|path| format!("too many: {path}")),
+    );
+    assert!(expected.len() > 5_000, "{} paths", expected.len());
+    assert!(
+        differences.is_empty(),
+        "{} of {} paths differ:\n{}",
+        differences.len(),
+        expected.len(),
+        differences[..differences.len().min(30)].join("\n")
+    );
+}
+
+#[test]
+#[ignore = "starts a machine"]
+fn a_debian_root_filesystem_is_seen_as_it_is() {
+    compare("debian");
+}
+
+#[test]
+#[ignore = "starts a machine"]
+fn layers_merge_as_umoci_merges_them() {
+    compare("layers");
+}
