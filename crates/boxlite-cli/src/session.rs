@@ -101,7 +101,7 @@ pub(crate) async fn attend(
                 Ok(Err(PumpError::Read(error))) => tracing::debug!(%error, "output breaks off"),
                 Ok(Err(PumpError::Write(error))) => {
                     if !matches!(attached, Attached::Box(_)) {
-                        end(&execution, attached).await;
+                        end(&execution, attached, signals).await;
                     }
                     break Err(Failure::output(error));
                 }
@@ -109,7 +109,7 @@ pub(crate) async fn attend(
             },
             arrived = signals.next() => {
                 if take(arrived, &execution, streams, raw.as_ref(), &mut interrupts).await {
-                    end(&execution, attached).await;
+                    end(&execution, attached, signals).await;
                     break Ok(signal_status(Signal::KILL.number()));
                 }
             }
@@ -162,16 +162,17 @@ async fn take(
     false
 }
 
-/// Ends what this is attached to at once.
-async fn end(execution: &Execution, attached: Attached<'_>) {
-    let result = match attached {
-        Attached::OwnBox(handle) | Attached::Box(handle) => {
-            handle.kill(Signal::KILL).await.map_err(|error| error.to_string())
+/// Ends what this is attached to at once; a further signal ends the waiting for that.
+async fn end(execution: &Execution, attached: Attached<'_>, signals: &mut Signals) {
+    let killing = async {
+        match attached {
+            Attached::OwnBox(handle) | Attached::Box(handle) => handle.kill(Signal::KILL).await?,
+            Attached::Process => execution.kill().await?,
         }
-        Attached::Process => execution.kill().await.map_err(|error| error.to_string()),
+        Ok(())
     };
-    if let Err(error) = result {
-        tracing::debug!(error, "nothing to kill");
+    if let Err(failure) = signals.unless_stopped(killing).await {
+        tracing::debug!(?failure, "nothing was killed");
     }
 }
 

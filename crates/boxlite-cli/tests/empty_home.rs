@@ -3,9 +3,13 @@
 
 mod home;
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::Duration;
 
 use home::{Home, stderr, stdout};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 #[test]
@@ -225,4 +229,33 @@ fn an_output_that_is_full_is_an_error() {
     let output = home.boxlite(&["version"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("can't write to standard output"));
+}
+
+#[test]
+fn a_signal_ends_a_command_that_waits() {
+    let home = Home::new();
+    let spool = home.beside("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let spooled = || std::fs::read_dir(&spool).unwrap().count();
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let mut child = home
+            .boxlite(&["load"])
+            .env("TMPDIR", &spool)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // With its file there, it waits for an archive that never comes.
+        while spooled() == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let pid = Pid::from_child(&child);
+        kill_process(pid, signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(status), "{signal:?}");
+        let mut told = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!(told, "", "{signal:?}");
+        assert_eq!(spooled(), 0, "{signal:?}");
+    }
 }

@@ -1,6 +1,6 @@
 //! `boxlite run`
 
-use boxlite::{AttachOptions, BoxHandle, Client, RemoveOptions, StartError};
+use boxlite::{AttachOptions, BoxHandle, Client, Diagnose, ErrorCode, RemoveOptions, StartError};
 use clap::Args;
 
 use crate::accelerator_warning;
@@ -51,7 +51,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: RunArgs, signals: &mut Signal
     drop(display);
     let handle = created?;
     if let Err(failure) = id_file.map_or(Ok(()), |file: IdFile| file.write(handle.id())) {
-        remove(&handle).await;
+        remove(&handle, signals).await;
         return Err(failure);
     }
 
@@ -69,7 +69,7 @@ async fn detached(handle: &BoxHandle, signals: &mut Signals) -> Result<u8, Failu
         .unless_stopped(async { handle.start().await.map_err(start_failure) })
         .await;
     if let Err(failure) = started {
-        remove(handle).await;
+        remove(handle, signals).await;
         return Err(failure);
     }
     warn_about_accelerator(handle).await;
@@ -87,7 +87,7 @@ async fn attached(handle: &BoxHandle, streams: Streams, signals: &mut Signals) -
     let execution = match started {
         Ok(execution) => execution,
         Err(failure) => {
-            remove(handle).await;
+            remove(handle, signals).await;
             return Err(failure);
         }
     };
@@ -110,11 +110,18 @@ async fn close(client: Client, signals: &mut Signals) {
 }
 
 /// Removes a box that never ran its command: nobody has seen it.
-async fn remove(handle: &BoxHandle) {
-    if let Err(error) = handle.remove(RemoveOptions::force()).await
-        && boxlite::Diagnose::code(&error) != boxlite::ErrorCode::NotFound
-    {
-        output::warn(&format!("box {} is left behind: {error}", handle.name()));
+async fn remove(handle: &BoxHandle, signals: &mut Signals) {
+    let removed = signals
+        .unless_stopped(async {
+            match handle.remove(RemoveOptions::force()).await {
+                Err(error) if error.code() != ErrorCode::NotFound => Err(error.into()),
+                _ => Ok(()),
+            }
+        })
+        .await;
+    if let Err(failure) = removed {
+        output::warn(&format!("box {} is left behind", handle.name()));
+        output::failure(&failure);
     }
 }
 
