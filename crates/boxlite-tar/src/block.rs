@@ -116,10 +116,7 @@ impl Block {
             .enumerate()
             .fold((0, 0), |(unsigned, signed), (index, byte)| {
                 let byte = if counted.contains(&index) { b' ' } else { *byte };
-                (
-                    unsigned + i64::from(byte),
-                    signed + i64::from(byte.cast_signed()),
-                )
+                (unsigned + i64::from(byte), signed + i64::from(byte.cast_signed()))
             })
     }
 
@@ -146,10 +143,7 @@ impl Block {
             .take_while(|piece| piece[0] != 0 && piece[12] != 0)
             .map(|piece| {
                 let (offset, size) = piece.split_at(12);
-                Some((
-                    u64::try_from(number(offset)?).ok()?,
-                    u64::try_from(number(size)?).ok()?,
-                ))
+                Some((u64::try_from(number(offset)?).ok()?, u64::try_from(number(size)?).ok()?))
             })
     }
 

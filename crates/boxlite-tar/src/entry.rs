@@ -73,8 +73,8 @@ pub struct Entry {
     pub device: (u32, u32),
     /// Extended attributes, sorted by name.
     pub xattrs: Vec<Xattr>,
-    /// Where a sparse file has data: ascending, not overlapping, within `size`. `None` for a
-    /// file without holes.
+    /// Where a sparse file has data: ascending, not overlapping, within `size`, all pieces but
+    /// the last multiples of 512 bytes. `None` for a file without holes.
     pub sparse: Option<Vec<Extent>>,
 }
 

@@ -67,11 +67,7 @@ impl Records {
             if key.is_empty() || key.contains(&0) {
                 return Err(malformed());
             }
-            if matches!(
-                key,
-                b"path" | b"linkpath" | b"uname" | b"gname" | b"GNU.sparse.name"
-            ) && value.contains(&0)
-            {
+            if matches!(key, b"path" | b"linkpath" | b"uname" | b"gname" | b"GNU.sparse.name") && value.contains(&0) {
                 return Err(PaxError::Nul {
                     key: String::from_utf8_lossy(key).into_owned(),
                 });
@@ -150,11 +146,7 @@ pub(crate) fn parse_time(text: &[u8]) -> Option<Timestamp> {
 /// The inverse of [`parse_time`].
 pub(crate) fn format_time(time: Timestamp) -> String {
     let (sign, seconds, nanoseconds) = if time.seconds < 0 && time.nanoseconds > 0 {
-        (
-            "-",
-            (time.seconds + 1).unsigned_abs(),
-            1_000_000_000 - time.nanoseconds,
-        )
+        ("-", (time.seconds + 1).unsigned_abs(), 1_000_000_000 - time.nanoseconds)
     } else if time.seconds < 0 {
         ("-", time.seconds.unsigned_abs(), 0)
     } else {
@@ -206,12 +198,7 @@ mod tests {
 
     #[test]
     fn times() {
-        let time = |seconds, nanoseconds| {
-            Some(Timestamp {
-                seconds,
-                nanoseconds,
-            })
-        };
+        let time = |seconds, nanoseconds| Some(Timestamp { seconds, nanoseconds });
         assert_eq!(parse_time(b"12"), time(12, 0));
         assert_eq!(parse_time(b"12."), time(12, 0));
         assert_eq!(parse_time(b"12.5"), time(12, 500_000_000));
@@ -219,7 +206,16 @@ mod tests {
         assert_eq!(parse_time(b"-1.5"), time(-2, 500_000_000));
         assert_eq!(parse_time(b"-0.1"), time(-1, 900_000_000));
         assert_eq!(parse_time(b"-3"), time(-3, 0));
-        for malformed in [&b""[..], b".", b"-", b".5", b"1.x", b"1e3", b"+1", b"99999999999999999999"] {
+        for malformed in [
+            &b""[..],
+            b".",
+            b"-",
+            b".5",
+            b"1.x",
+            b"1e3",
+            b"+1",
+            b"99999999999999999999",
+        ] {
             assert_eq!(parse_time(malformed), None, "{malformed:?}");
         }
     }

@@ -140,10 +140,7 @@ impl<R: Read> Reader<R> {
             return Ok(0);
         }
         let body = &mut self.body;
-        let next = body
-            .extents
-            .get(body.current)
-            .map_or(body.size, |extent| extent.offset);
+        let next = body.extents.get(body.current).map_or(body.size, |extent| extent.offset);
         if body.position < next {
             let hole = usize::try_from(next - body.position).unwrap_or(usize::MAX);
             let bytes = hole.min(buffer.len());
@@ -219,10 +216,7 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    fn guarded<T>(
-        &mut self,
-        action: impl FnOnce(&mut Self) -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
+    fn guarded<T>(&mut self, action: impl FnOnce(&mut Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
         if self.state == State::Failed {
             return Err(ReadError::Failed);
         }
@@ -273,9 +267,7 @@ impl<R: Read> Reader<R> {
     fn skip(&mut self, mut bytes: u64, within: &'static str) -> Result<(), ReadError> {
         let mut scratch = [0; 16 * 1024];
         while bytes > 0 {
-            let piece = usize::try_from(bytes)
-                .unwrap_or(usize::MAX)
-                .min(scratch.len());
+            let piece = usize::try_from(bytes).unwrap_or(usize::MAX).min(scratch.len());
             match self.read_some(&mut scratch[..piece])? {
                 0 => return Err(self.end_within(within)),
                 skipped => bytes -= skipped as u64,
@@ -323,25 +315,15 @@ impl<R: Read> Reader<R> {
             match block.type_flag() {
                 // Solaris wrote its own letter before POSIX had decided.
                 b'x' | b'X' => {
-                    let data = self.read_extension(
-                        &block,
-                        offset,
-                        "the extended header",
-                        self.limits.extension_bytes,
-                    )?;
-                    let records =
-                        Records::parse(&data).map_err(|source| ReadError::Pax { offset, source })?;
+                    let data =
+                        self.read_extension(&block, offset, "the extended header", self.limits.extension_bytes)?;
+                    let records = Records::parse(&data).map_err(|source| ReadError::Pax { offset, source })?;
                     if extensions.records.replace(records).is_some() {
                         return Err(ambiguous(offset, "extended header"));
                     }
                 }
                 b'g' => {
-                    let data = self.read_extension(
-                        &block,
-                        offset,
-                        "the global header",
-                        self.limits.extension_bytes,
-                    )?;
+                    let data = self.read_extension(&block, offset, "the global header", self.limits.extension_bytes)?;
                     self.apply_global(&data, offset)?;
                 }
                 b'L' => {
@@ -396,12 +378,7 @@ impl<R: Read> Reader<R> {
         Ok(data)
     }
 
-    fn read_long(
-        &mut self,
-        block: &Block,
-        offset: u64,
-        what: &'static str,
-    ) -> Result<Vec<u8>, ReadError> {
+    fn read_long(&mut self, block: &Block, offset: u64, what: &'static str) -> Result<Vec<u8>, ReadError> {
         // Its NUL is counted, and some writers fill the block with more of them.
         let limit = self.limits.path_bytes.saturating_add(BLOCK_BYTES);
         let data = self.read_extension(block, offset, what, limit)?;
@@ -443,20 +420,10 @@ impl<R: Read> Reader<R> {
             global,
         };
 
-        let mut path = self.name(
-            &fields,
-            b"path",
-            "path",
-            extensions.long_name,
-            || join_prefix(block),
-        )?;
-        let link = self.name(
-            &fields,
-            b"linkpath",
-            "link target",
-            extensions.long_link,
-            || block.text(block::LINK).to_vec(),
-        )?;
+        let mut path = self.name(&fields, b"path", "path", extensions.long_name, || join_prefix(block))?;
+        let link = self.name(&fields, b"linkpath", "link target", extensions.long_link, || {
+            block.text(block::LINK).to_vec()
+        })?;
 
         let (kind, has_data) = match type_flag {
             // Before POSIX a slash was all that told a directory.
@@ -568,17 +535,9 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn read_gnu_sparse(
-        &mut self,
-        block: &Block,
-        offset: u64,
-        stored: u64,
-    ) -> Result<(Vec<Extent>, u64), ReadError> {
+    fn read_gnu_sparse(&mut self, block: &Block, offset: u64, stored: u64) -> Result<(Vec<Extent>, u64), ReadError> {
         if block.format() != Format::Gnu {
-            return Err(ReadError::UnsupportedKind {
-                offset,
-                type_flag: 'S',
-            });
+            return Err(ReadError::UnsupportedKind { offset, type_flag: 'S' });
         }
         let sparse = |source| ReadError::Sparse { offset, source };
         let size = block
@@ -638,11 +597,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The map of version 1.0: decimal numbers, each with a newline, filling whole blocks.
-    fn read_map_in_data(
-        &mut self,
-        offset: u64,
-        stored: &mut u64,
-    ) -> Result<Vec<Extent>, ReadError> {
+    fn read_map_in_data(&mut self, offset: u64, stored: &mut u64) -> Result<Vec<Extent>, ReadError> {
         let malformed = || ReadError::Sparse {
             offset,
             source: SparseError::Malformed,
@@ -726,17 +681,13 @@ impl<'a> Fields<'a> {
 
     fn unsigned(&self, key: &[u8], field: Field) -> Result<u64, ReadError> {
         match self.record(key) {
-            Some(value) => {
-                pax::decimal(value).ok_or_else(|| self.pax(PaxError::value(key, value)))
-            }
-            None => u64::try_from(self.signed(field)?)
-                .map_err(|_| number_error(self.block, self.offset, field)),
+            Some(value) => pax::decimal(value).ok_or_else(|| self.pax(PaxError::value(key, value))),
+            None => u64::try_from(self.signed(field)?).map_err(|_| number_error(self.block, self.offset, field)),
         }
     }
 
     fn device(&self, key: &[u8], field: Field) -> Result<u32, ReadError> {
-        u32::try_from(self.unsigned(key, field)?)
-            .map_err(|_| number_error(self.block, self.offset, field))
+        u32::try_from(self.unsigned(key, field)?).map_err(|_| number_error(self.block, self.offset, field))
     }
 
     fn owner(&self, key: &[u8], field: Field) -> Vec<u8> {
@@ -749,8 +700,7 @@ impl<'a> Fields<'a> {
 
     fn mtime(&self) -> Result<Timestamp, ReadError> {
         match self.record(b"mtime") {
-            Some(value) => pax::parse_time(value)
-                .ok_or_else(|| self.pax(PaxError::value(b"mtime", value))),
+            Some(value) => pax::parse_time(value).ok_or_else(|| self.pax(PaxError::value(b"mtime", value))),
             None => Ok(Timestamp {
                 seconds: self.signed(block::MTIME)?,
                 nanoseconds: 0,

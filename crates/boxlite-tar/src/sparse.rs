@@ -1,6 +1,7 @@
 //! Where sparse files have data, in the four ways that archives say it: in GNU headers (kind
 //! `S`) and as PAX records, versions 0.0, 0.1 and 1.0.
 
+use crate::block::BLOCK_BYTES;
 use crate::entry::Extent;
 use crate::pax::{Records, decimal};
 
@@ -14,6 +15,10 @@ pub enum SparseError {
     /// The pieces are not ascending, overlap, or end beyond the file.
     #[error("pieces of data overlap or lie outside of the file")]
     Order,
+    /// A piece other than the last is no multiple of 512 bytes: some programs start each piece
+    /// at a block of the archive, others where the one before ends.
+    #[error("a piece of data before the last is not a multiple of 512 bytes")]
+    Unaligned,
     /// There are more pieces than the reader allows.
     #[error("more than {limit} pieces of data")]
     TooMany {
@@ -53,10 +58,7 @@ pub(crate) enum PaxSparse {
 impl PaxSparse {
     /// What the records of one entry say; `None` if nothing.
     pub(crate) fn parse(records: &Records, limit: usize) -> Result<Option<Self>, SparseError> {
-        let (major, minor) = (
-            records.get(b"GNU.sparse.major"),
-            records.get(b"GNU.sparse.minor"),
-        );
+        let (major, minor) = (records.get(b"GNU.sparse.major"), records.get(b"GNU.sparse.minor"));
         let size = |key: &[u8]| {
             records
                 .get(key)
@@ -145,10 +147,7 @@ impl Map {
                 if self.extents.len() >= self.limit {
                     return Err(SparseError::TooMany { limit: self.limit });
                 }
-                self.extents.push(Extent {
-                    offset,
-                    size: number,
-                });
+                self.extents.push(Extent { offset, size: number });
             }
         }
         Ok(())
@@ -164,11 +163,7 @@ impl Map {
 
 /// Checks a map against the file's size and the bytes that the archive holds (`None`: not
 /// known), and drops empty pieces.
-pub(crate) fn check(
-    mut extents: Vec<Extent>,
-    real_size: u64,
-    stored: Option<u64>,
-) -> Result<Vec<Extent>, SparseError> {
+pub(crate) fn check(mut extents: Vec<Extent>, real_size: u64, stored: Option<u64>) -> Result<Vec<Extent>, SparseError> {
     let (mut end, mut mapped) = (0, 0);
     for extent in &extents {
         if extent.offset < end {
@@ -181,12 +176,15 @@ pub(crate) fn check(
     if end > real_size {
         return Err(SparseError::Order);
     }
+    extents.retain(|extent| extent.size > 0);
+    if let Some((_, before)) = extents.split_last()
+        && before.iter().any(|extent| extent.size % BLOCK_BYTES as u64 != 0)
+    {
+        return Err(SparseError::Unaligned);
+    }
     match stored {
         Some(stored) if stored != mapped => Err(SparseError::Size { mapped, stored }),
-        _ => {
-            extents.retain(|extent| extent.size > 0);
-            Ok(extents)
-        }
+        _ => Ok(extents),
     }
 }
 
@@ -227,10 +225,7 @@ mod tests {
                     real_size: Some(20),
                 }))
             );
-            assert_eq!(
-                PaxSparse::parse(&records, 1),
-                Err(SparseError::TooMany { limit: 1 })
-            );
+            assert_eq!(PaxSparse::parse(&records, 1), Err(SparseError::TooMany { limit: 1 }));
         }
         assert_eq!(
             PaxSparse::parse(&records(&[("major", "1"), ("minor", "0"), ("realsize", "9")]), 9),
@@ -265,8 +260,12 @@ mod tests {
     #[test]
     fn pieces_must_fit() {
         assert_eq!(
-            check(vec![extent(0, 5), extent(7, 0), extent(9, 1)], 10, Some(6)),
-            Ok(vec![extent(0, 5), extent(9, 1)])
+            check(vec![extent(0, 512), extent(700, 0), extent(900, 1)], 1000, Some(513)),
+            Ok(vec![extent(0, 512), extent(900, 1)])
+        );
+        assert_eq!(
+            check(vec![extent(0, 511), extent(900, 512)], 2000, None),
+            Err(SparseError::Unaligned)
         );
         for (pieces, size) in [
             (vec![extent(0, 5), extent(4, 1)], 10),

@@ -104,10 +104,7 @@ impl<W: Write> Writer<W> {
         self.write_zeros(expected - copied)?;
         self.write_zeros(expected.next_multiple_of(BLOCK_BYTES as u64) - expected)?;
         match failure {
-            Some(source) => Err(WriteError::Data {
-                path: lossy(),
-                source,
-            }),
+            Some(source) => Err(WriteError::Data { path: lossy(), source }),
             None if copied < expected => Err(WriteError::DataTooShort {
                 path: lossy(),
                 expected,
@@ -133,17 +130,11 @@ impl<W: Write> Writer<W> {
     }
 
     /// Copies at most `bytes`; returns how many there were and why there were not more.
-    fn copy(
-        &mut self,
-        mut data: impl Read,
-        bytes: u64,
-    ) -> Result<(u64, Option<io::Error>), WriteError> {
+    fn copy(&mut self, mut data: impl Read, bytes: u64) -> Result<(u64, Option<io::Error>), WriteError> {
         let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(bytes).unwrap_or(COPY_BYTES))];
         let mut copied = 0;
         while copied < bytes {
-            let piece = usize::try_from(bytes - copied)
-                .unwrap_or(usize::MAX)
-                .min(buffer.len());
+            let piece = usize::try_from(bytes - copied).unwrap_or(usize::MAX).min(buffer.len());
             match data.read(&mut buffer[..piece]) {
                 Ok(0) => break,
                 Ok(read) => {
@@ -178,10 +169,7 @@ impl Header {
         let sparse_map = match (&entry.sparse, entry.kind) {
             (Some(extents), EntryKind::File) => {
                 let extents = sparse::check(extents.clone(), entry.size, None)
-                    .map_err(|source| WriteError::Sparse {
-                        path: lossy(),
-                        source,
-                    })?;
+                    .map_err(|source| WriteError::Sparse { path: lossy(), source })?;
                 Some(map_in_data(&extents, entry.size))
             }
             _ => None,
@@ -197,11 +185,7 @@ impl Header {
             pax::push_record(&mut records, b"GNU.sparse.major", b"1");
             pax::push_record(&mut records, b"GNU.sparse.minor", b"0");
             pax::push_record(&mut records, b"GNU.sparse.name", &path);
-            pax::push_record(
-                &mut records,
-                b"GNU.sparse.realsize",
-                entry.size.to_string().as_bytes(),
-            );
+            pax::push_record(&mut records, b"GNU.sparse.realsize", entry.size.to_string().as_bytes());
             block.set_text(block::NAME, &placeholder(b"GNUSparseFile.0/", &path));
         } else if let Some((prefix, name)) = split(&path) {
             block.set_text(block::PREFIX, prefix);
@@ -368,10 +352,7 @@ fn extended_header(path: &[u8], records: &[u8]) -> Block {
 /// The map of a sparse file, version 1.0, filling whole blocks.
 fn map_in_data(extents: &[Extent], size: u64) -> Vec<u8> {
     // A last empty piece at the file's end tells programs that ignore `realsize` its size.
-    let last = Extent {
-        offset: size,
-        size: 0,
-    };
+    let last = Extent { offset: size, size: 0 };
     let mut map = format!("{}\n", extents.len() + 1).into_bytes();
     for extent in extents.iter().chain([&last]) {
         map.extend_from_slice(format!("{}\n{}\n", extent.offset, extent.size).as_bytes());
