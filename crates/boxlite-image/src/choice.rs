@@ -76,10 +76,7 @@ mod tests {
     }
 
     fn chosen(platforms: &[&str], wanted: &str) -> Result<String, Vec<Platform>> {
-        let descriptors: Vec<_> = platforms
-            .iter()
-            .map(|p| descriptor(Some(p), OCI_MANIFEST))
-            .collect();
+        let descriptors: Vec<_> = platforms.iter().map(|p| descriptor(Some(p), OCI_MANIFEST)).collect();
         let wanted = Platform::parse(wanted).unwrap();
         let best = choose(&descriptors, &wanted)?;
         assert_eq!(best.len(), 1);

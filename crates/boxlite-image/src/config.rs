@@ -49,8 +49,7 @@ impl ImageConfig {
     /// # Errors
     /// When it is no JSON, or lacks what an image needs.
     pub fn parse(json: &[u8]) -> Result<Self, DocumentError> {
-        let document: Document =
-            serde_json::from_slice(json).map_err(|e| DocumentError::json("image config", &e))?;
+        let document: Document = serde_json::from_slice(json).map_err(|e| DocumentError::json("image config", &e))?;
         let rootfs = document.rootfs.unwrap_or_default();
         if let Some(kind) = rootfs.kind.filter(|kind| kind != "layers") {
             return Err(DocumentError::RootfsKind {
@@ -87,11 +86,7 @@ impl ImageConfig {
         if self.os.is_empty() || self.architecture.is_empty() {
             return None;
         }
-        Some(Platform::new(
-            &self.os,
-            &self.architecture,
-            self.variant.as_deref(),
-        ))
+        Some(Platform::new(&self.os, &self.architecture, self.variant.as_deref()))
     }
 }
 
@@ -186,10 +181,7 @@ mod tests {
         assert_eq!(config.diff_ids, [digest]);
         assert_eq!(config.platform().unwrap().to_string(), "linux/arm/v6");
         let stored = serde_json::to_string(&config).unwrap();
-        assert_eq!(
-            serde_json::from_str::<ImageConfig>(&stored).unwrap(),
-            config
-        );
+        assert_eq!(serde_json::from_str::<ImageConfig>(&stored).unwrap(), config);
     }
 
     #[test]
@@ -205,23 +197,14 @@ mod tests {
 
     #[test]
     fn what_is_no_config_is_refused() {
-        assert!(matches!(
-            ImageConfig::parse(b"{"),
-            Err(DocumentError::Json { .. })
-        ));
-        assert!(matches!(
-            ImageConfig::parse(b"[]"),
-            Err(DocumentError::Json { .. })
-        ));
+        assert!(matches!(ImageConfig::parse(b"{"), Err(DocumentError::Json { .. })));
+        assert!(matches!(ImageConfig::parse(b"[]"), Err(DocumentError::Json { .. })));
         assert!(matches!(
             ImageConfig::parse(br#"{"rootfs":{"type":"base"}}"#),
             Err(DocumentError::RootfsKind { .. })
         ));
         let bad = br#"{"rootfs":{"type":"layers","diff_ids":["sha256:../../etc/passwd"]}}"#;
-        assert!(matches!(
-            ImageConfig::parse(bad),
-            Err(DocumentError::Json { .. })
-        ));
+        assert!(matches!(ImageConfig::parse(bad), Err(DocumentError::Json { .. })));
     }
 
     proptest! {

@@ -87,11 +87,7 @@ pub enum ContentError {
 impl ContentError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     /// The coarse class of this failure.
@@ -114,13 +110,9 @@ impl ContentError {
                 "free some space: `boxlite system df` shows what takes it, `boxlite system prune` frees it"
             }
             ErrorKind::NotFound => "pull or load the image again",
-            ErrorKind::Corrupt => {
-                "remove the image and pull or load it again; if it comes back, check the disk"
-            }
+            ErrorKind::Corrupt => "remove the image and pull or load it again; if it comes back, check the disk",
             ErrorKind::TooLarge => "raise the limit if you trust where the image comes from",
-            _ => {
-                "check the permissions and the health of the file system that holds boxlite's home"
-            }
+            _ => "check the permissions and the health of the file system that holds boxlite's home",
         }
     }
 }
@@ -137,10 +129,10 @@ pub struct BlobInfo {
 }
 
 /// As long as this lives nobody deletes anything from the store. See [`ContentStore::lease`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lease {
-    // An flock(2) on an open file description of its own: dropping it unlocks.
-    _file: File,
+    // An flock(2) on an open file description of its own: dropping the last clone unlocks.
+    _file: Arc<File>,
 }
 
 impl ContentStore {
@@ -204,9 +196,7 @@ impl ContentStore {
     pub fn open_blob(&self, digest: &Digest) -> Result<File, ContentError> {
         let path = self.blob_path(digest);
         File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ContentError::Missing {
-                digest: digest.clone(),
-            },
+            io::ErrorKind::NotFound => ContentError::Missing { digest: digest.clone() },
             _ => ContentError::io("opening", &path)(error),
         })
     }
@@ -218,10 +208,7 @@ impl ContentStore {
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ContentError> {
         let path = self.blob_path(digest);
         let file = self.open_blob(digest)?;
-        let bytes = file
-            .metadata()
-            .map_err(ContentError::io("examining", &path))?
-            .len();
+        let bytes = file.metadata().map_err(ContentError::io("examining", &path))?.len();
         if bytes > limit {
             return Err(ContentError::TooLong {
                 digest: digest.clone(),
@@ -255,10 +242,7 @@ impl ContentStore {
         let mut hasher = Hasher::new(digest.algorithm());
         let mut buffer = vec![0; 1 << 18];
         loop {
-            match file
-                .read(&mut buffer)
-                .map_err(ContentError::io("reading", &path))?
-            {
+            match file.read(&mut buffer).map_err(ContentError::io("reading", &path))? {
                 0 => break,
                 n => hasher.update(&buffer[..n]),
             }
@@ -314,7 +298,15 @@ impl ContentStore {
     /// # Errors
     /// When no temporary file can be created.
     pub fn writer(&self, algorithm: Algorithm) -> Result<BlobWriter, ContentError> {
-        BlobWriter::create(self, algorithm)
+        BlobWriter::create(self, algorithm, self.lease()?)
+    }
+
+    /// As [`writer`](Self::writer), under a lease that the caller holds already.
+    ///
+    /// # Errors
+    /// When no temporary file can be created.
+    pub fn writer_under(&self, lease: &Lease, algorithm: Algorithm) -> Result<BlobWriter, ContentError> {
+        BlobWriter::create(self, algorithm, lease.clone())
     }
 
     /// Keeps everybody from deleting anything from this store for as long as the result
@@ -329,7 +321,7 @@ impl ContentStore {
         let file = self.open_lock()?;
         file.lock_shared()
             .map_err(ContentError::io("locking", &self.lock_path()))?;
-        Ok(Lease { _file: file })
+        Ok(Lease { _file: Arc::new(file) })
     }
 
     /// The right to delete, if nobody holds a lease (no pull or load is under way); does not
@@ -342,9 +334,7 @@ impl ContentStore {
         match file.try_lock() {
             Ok(()) => Ok(Some(Exclusive::new(self, file))),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => {
-                Err(ContentError::io("locking", &self.lock_path())(error))
-            }
+            Err(TryLockError::Error(error)) => Err(ContentError::io("locking", &self.lock_path())(error)),
         }
     }
 
@@ -359,10 +349,7 @@ impl ContentStore {
             for entry in fs::read_dir(&dir).map_err(ContentError::io("reading", &dir))? {
                 let entry = entry.map_err(ContentError::io("reading", &dir))?;
                 let name = entry.file_name();
-                let Some(digest) = name
-                    .to_str()
-                    .and_then(|hex| Digest::from_hex(algorithm, hex).ok())
-                else {
+                let Some(digest) = name.to_str().and_then(|hex| Digest::from_hex(algorithm, hex).ok()) else {
                     continue;
                 };
                 let metadata = match entry.metadata() {
@@ -407,6 +394,30 @@ impl ContentStore {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Bytes of an unfinished download that may be resumed.
+    pub(crate) fn partial_bytes(&self, digest: &Digest) -> u64 {
+        fs::symlink_metadata(self.partial_path(digest)).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Deletes a blob that turned out not to be what its name says, so that it can be
+    /// fetched again. Needs no exclusive access: nobody can want what is deleted.
+    pub(crate) fn discard_damaged(&self, digest: &Digest) -> Result<(), ContentError> {
+        match self.verify(digest) {
+            Err(ContentError::Digest { .. }) => {
+                let path = self.blob_path(digest);
+                tracing::warn!(%digest, "deleting a damaged blob");
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        Err(ContentError::io("deleting", &path)(error))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Ok(()) | Err(ContentError::Missing { .. }) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
     fn open_lock(&self) -> Result<File, ContentError> {
         let path = self.lock_path();
         OpenOptions::new()
@@ -425,6 +436,11 @@ impl ContentStore {
 
     fn partial_dir(&self) -> PathBuf {
         self.root.join("partial")
+    }
+
+    fn partial_path(&self, digest: &Digest) -> PathBuf {
+        self.partial_dir()
+            .join(format!("{}-{}", digest.algorithm().as_str(), digest.hex()))
     }
 
     fn tmp_dir(&self) -> PathBuf {

@@ -94,9 +94,7 @@ impl Digest {
     /// When the algorithm is unknown or the hash malformed.
     pub fn parse(text: &str) -> Result<Self, DigestError> {
         let Some((name, hex)) = text.split_once(':') else {
-            return Err(DigestError::NoAlgorithm {
-                text: shorten(text),
-            });
+            return Err(DigestError::NoAlgorithm { text: shorten(text) });
         };
         let Some(algorithm) = Algorithm::ALL.into_iter().find(|a| a.as_str() == name) else {
             return Err(DigestError::UnknownAlgorithm {
@@ -111,8 +109,8 @@ impl Digest {
     /// # Errors
     /// When the hash is malformed.
     pub fn from_hex(algorithm: Algorithm, hex: &str) -> Result<Self, DigestError> {
-        let well_formed = hex.len() == algorithm.hex_digits()
-            && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let well_formed =
+            hex.len() == algorithm.hex_digits() && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if !well_formed {
             return Err(DigestError::Malformed {
                 algorithm,
@@ -259,10 +257,7 @@ mod tests {
 
     #[test]
     fn malformed_texts_say_why() {
-        assert!(matches!(
-            Digest::parse("abc"),
-            Err(DigestError::NoAlgorithm { .. })
-        ));
+        assert!(matches!(Digest::parse("abc"), Err(DigestError::NoAlgorithm { .. })));
         assert!(matches!(
             Digest::parse("md5:00"),
             Err(DigestError::UnknownAlgorithm { .. })

@@ -118,12 +118,8 @@ impl DocumentError {
     /// The coarse class of this failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Json { .. } | Self::Mismatch { .. } | Self::LayerCount { .. } => {
-                ErrorKind::Corrupt
-            }
-            Self::TooManyLayers { .. } | Self::TooLong { .. } | Self::ImageTooLarge { .. } => {
-                ErrorKind::TooLarge
-            }
+            Self::Json { .. } | Self::Mismatch { .. } | Self::LayerCount { .. } => ErrorKind::Corrupt,
+            Self::TooManyLayers { .. } | Self::TooLong { .. } | Self::ImageTooLarge { .. } => ErrorKind::TooLarge,
             _ => ErrorKind::Unsupported,
         }
     }
@@ -131,9 +127,7 @@ impl DocumentError {
     /// The likely cause and what to try next.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Schema1 => {
-                "push the image again with a current tool, which writes schema 2 or OCI manifests"
-            }
+            Self::Schema1 => "push the image again with a current tool, which writes schema 2 or OCI manifests",
             Self::Artifact { .. } | Self::MediaType { .. } | Self::LayerMediaType { .. } => {
                 "name a container image; charts, signatures and other artifacts can't be run"
             }
@@ -208,9 +202,7 @@ impl Descriptor {
     /// rather than to an image.
     pub(crate) fn is_attestation(&self) -> bool {
         self.annotation("vnd.docker.reference.type") == Some("attestation-manifest")
-            || self
-                .platform()
-                .is_some_and(|platform| platform.is_unknown())
+            || self.platform().is_some_and(|platform| platform.is_unknown())
     }
 
     pub(crate) fn is_index(&self) -> bool {
@@ -269,21 +261,14 @@ impl Document {
     /// Reads a manifest or an index. `announced` is the media type that the registry or the
     /// parent document gave, if any.
     pub(crate) fn parse(json: &[u8], announced: Option<&str>) -> Result<Self, DocumentError> {
-        let probe: Probe =
-            serde_json::from_slice(json).map_err(|e| DocumentError::json("manifest", &e))?;
+        let probe: Probe = serde_json::from_slice(json).map_err(|e| DocumentError::json("manifest", &e))?;
         let announced = announced.map(|text| text.split(';').next().unwrap_or(text).trim());
-        let is_schema1 = |media_type: &str| {
-            media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
-        };
+        let is_schema1 = |media_type: &str| media_type.starts_with("application/vnd.docker.distribution.manifest.v1+");
         if probe.schema_version == Some(1) || announced.is_some_and(is_schema1) {
             return Err(DocumentError::Schema1);
         }
-        let known = |media_type: &&str| {
-            matches!(
-                *media_type,
-                OCI_INDEX | DOCKER_INDEX | OCI_MANIFEST | DOCKER_MANIFEST
-            )
-        };
+        let known =
+            |media_type: &&str| matches!(*media_type, OCI_INDEX | DOCKER_INDEX | OCI_MANIFEST | DOCKER_MANIFEST);
         let own = probe.media_type.as_deref().filter(|text| !text.is_empty());
         if let (Some(own), Some(announced)) = (own, announced.filter(known))
             && own != announced
@@ -295,11 +280,7 @@ impl Document {
         }
         // A document that could be read as either would mean different things to different
         // readers, so only a media type or an unambiguous shape decides.
-        let media_type = match (
-            own.or(announced.filter(known)),
-            probe.manifests,
-            probe.layers,
-        ) {
+        let media_type = match (own.or(announced.filter(known)), probe.manifests, probe.layers) {
             (Some(media_type), ..) => media_type,
             (None, Some(_), None) => OCI_INDEX,
             (None, None, Some(_)) => OCI_MANIFEST,
@@ -311,23 +292,18 @@ impl Document {
         };
         match media_type {
             OCI_INDEX | DOCKER_INDEX => {
-                let index =
-                    serde_json::from_slice(json).map_err(|e| DocumentError::json("index", &e))?;
+                let index = serde_json::from_slice(json).map_err(|e| DocumentError::json("index", &e))?;
                 Ok(Self::Index(index))
             }
             OCI_MANIFEST | DOCKER_MANIFEST => {
-                let config = probe
-                    .config
-                    .and_then(|config| config.media_type)
-                    .unwrap_or_default();
+                let config = probe.config.and_then(|config| config.media_type).unwrap_or_default();
                 if !matches!(config.as_str(), OCI_CONFIG | DOCKER_CONFIG) {
                     let artifact_type = probe.artifact_type.unwrap_or(config);
                     return Err(DocumentError::Artifact {
                         artifact_type: shorten(&artifact_type),
                     });
                 }
-                let manifest = serde_json::from_slice(json)
-                    .map_err(|e| DocumentError::json("manifest", &e))?;
+                let manifest = serde_json::from_slice(json).map_err(|e| DocumentError::json("manifest", &e))?;
                 Ok(Self::Manifest(manifest))
             }
             other => Err(DocumentError::MediaType {

@@ -82,11 +82,7 @@ impl ImageManifest {
     ///
     /// # Errors
     /// When its manifest, its config or one of its layers is missing or unusable.
-    pub fn read(
-        store: &ContentStore,
-        digest: &Digest,
-        limits: &Limits,
-    ) -> Result<Self, ReadImageError> {
+    pub fn read(store: &ContentStore, digest: &Digest, limits: &Limits) -> Result<Self, ReadImageError> {
         let unusable = |source: DocumentError| ReadImageError::Document {
             digest: digest.clone(),
             source,
@@ -95,9 +91,7 @@ impl ImageManifest {
         let manifest = match Document::parse(&json, None).map_err(unusable)? {
             Document::Manifest(manifest) => manifest,
             Document::Index(_) => {
-                return Err(ReadImageError::IsIndex {
-                    digest: digest.clone(),
-                });
+                return Err(ReadImageError::IsIndex { digest: digest.clone() });
             }
         };
         manifest.check(limits).map_err(unusable)?;
@@ -110,12 +104,10 @@ impl ImageManifest {
             config,
         };
         let platform = parts.config.platform().unwrap_or_else(Platform::host);
-        parts
-            .assemble(store, None, platform)
-            .map_err(|error| match error {
-                AssembleError::Content(error) => error.into(),
-                AssembleError::Document(source) => unusable(source),
-            })
+        parts.assemble(store, None, platform).map_err(|error| match error {
+            AssembleError::Content(error) => error.into(),
+            AssembleError::Document(source) => unusable(source),
+        })
     }
 
     /// The digest that a registry gives for the reference that led here: the index's, if
@@ -174,9 +166,7 @@ impl Parts {
         let mut size_bytes = json_bytes.saturating_add(manifest.config.size);
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for (layer, diff_id) in manifest.layers.into_iter().zip(&config.diff_ids) {
-            let compression = store
-                .compression(&layer.digest)
-                .map_err(AssembleError::Content)?;
+            let compression = store.compression(&layer.digest).map_err(AssembleError::Content)?;
             size_bytes = size_bytes.saturating_add(layer.size);
             layers.push(LayerDescriptor {
                 digest: layer.digest,

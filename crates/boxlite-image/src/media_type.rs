@@ -11,14 +11,8 @@ pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v
 
 const LAYERS: [(&str, Compression); 12] = [
     ("application/vnd.oci.image.layer.v1.tar", Compression::None),
-    (
-        "application/vnd.oci.image.layer.v1.tar+gzip",
-        Compression::Gzip,
-    ),
-    (
-        "application/vnd.oci.image.layer.v1.tar+zstd",
-        Compression::Zstd,
-    ),
+    ("application/vnd.oci.image.layer.v1.tar+gzip", Compression::Gzip),
+    ("application/vnd.oci.image.layer.v1.tar+zstd", Compression::Zstd),
     (
         "application/vnd.oci.image.layer.nondistributable.v1.tar",
         Compression::None,
@@ -31,18 +25,9 @@ const LAYERS: [(&str, Compression); 12] = [
         "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
         Compression::Zstd,
     ),
-    (
-        "application/vnd.docker.image.rootfs.diff.tar",
-        Compression::None,
-    ),
-    (
-        "application/vnd.docker.image.rootfs.diff.tar.gzip",
-        Compression::Gzip,
-    ),
-    (
-        "application/vnd.docker.image.rootfs.diff.tar.zstd",
-        Compression::Zstd,
-    ),
+    ("application/vnd.docker.image.rootfs.diff.tar", Compression::None),
+    ("application/vnd.docker.image.rootfs.diff.tar.gzip", Compression::Gzip),
+    ("application/vnd.docker.image.rootfs.diff.tar.zstd", Compression::Zstd),
     (
         "application/vnd.docker.image.rootfs.foreign.diff.tar",
         Compression::None,
@@ -118,21 +103,12 @@ mod tests {
     #[test]
     fn compression_by_magic_and_by_media_type() {
         assert_eq!(Compression::detect(&[0x1f, 0x8b, 8, 0]), Compression::Gzip);
-        assert_eq!(
-            Compression::detect(&[0x28, 0xb5, 0x2f, 0xfd]),
-            Compression::Zstd
-        );
-        assert_eq!(
-            Compression::detect(&[0x52, 0x2a, 0x4d, 0x18]),
-            Compression::Zstd
-        );
+        assert_eq!(Compression::detect(&[0x28, 0xb5, 0x2f, 0xfd]), Compression::Zstd);
+        assert_eq!(Compression::detect(&[0x52, 0x2a, 0x4d, 0x18]), Compression::Zstd);
         assert_eq!(Compression::detect(b"etc/"), Compression::None);
         assert_eq!(Compression::detect(b""), Compression::None);
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            assert_eq!(
-                Compression::of_layer(compression.layer_media_type()),
-                Some(compression)
-            );
+            assert_eq!(Compression::of_layer(compression.layer_media_type()), Some(compression));
         }
         assert_eq!(Compression::of_layer("application/vnd.in-toto+json"), None);
     }

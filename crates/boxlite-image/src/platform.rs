@@ -34,12 +34,10 @@ pub enum PlatformError {
 }
 
 const ARCHITECTURES: [&str; 14] = [
-    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
-    "ppc64le", "riscv64", "s390x", "wasm",
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
+    "s390x", "wasm",
 ];
-const SYSTEMS: [&str; 7] = [
-    "linux", "darwin", "freebsd", "netbsd", "openbsd", "windows", "wasip1",
-];
+const SYSTEMS: [&str; 7] = ["linux", "darwin", "freebsd", "netbsd", "openbsd", "windows", "wasip1"];
 
 impl Platform {
     /// The platform of the machine that this runs on. Boxes run Linux, whatever the host does.
@@ -53,11 +51,8 @@ impl Platform {
             "macos" => "darwin".to_owned(),
             other => other.to_owned(),
         };
-        let variant = variant
-            .map(str::to_ascii_lowercase)
-            .filter(|v| !v.is_empty());
-        let (architecture, variant) =
-            normalise(&architecture.to_ascii_lowercase(), variant.as_deref());
+        let variant = variant.map(str::to_ascii_lowercase).filter(|v| !v.is_empty());
+        let (architecture, variant) = normalise(&architecture.to_ascii_lowercase(), variant.as_deref());
         Self {
             os,
             architecture,
@@ -96,9 +91,7 @@ impl Platform {
                 } else if SYSTEMS.contains(&as_system.os.as_str()) {
                     Ok(as_system)
                 } else {
-                    Err(PlatformError::Unknown {
-                        text: word.to_owned(),
-                    })
+                    Err(PlatformError::Unknown { text: word.to_owned() })
                 }
             }
             _ => Err(malformed()),
@@ -251,24 +244,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in [
-            "",
-            "/",
-            "linux/",
-            "linux//v7",
-            "a/b/c/d",
-            "linux/am d64",
-            "linux/é",
-        ] {
+        for text in ["", "/", "linux/", "linux//v7", "a/b/c/d", "linux/am d64", "linux/é"] {
             assert!(
                 matches!(Platform::parse(text), Err(PlatformError::Malformed { .. })),
                 "{text}"
             );
         }
-        assert!(matches!(
-            Platform::parse("beos9"),
-            Err(PlatformError::Unknown { .. })
-        ));
+        assert!(matches!(Platform::parse("beos9"), Err(PlatformError::Unknown { .. })));
     }
 
     #[test]
@@ -278,24 +260,10 @@ mod tests {
         assert!(v7.suits(&platform("linux/arm/v6")) > v7.suits(&platform("linux/arm/v5")));
         assert_eq!(v7.suits(&platform("linux/arm/v8")), None);
         assert_eq!(v7.suits(&platform("linux/arm64")), None);
-        assert_eq!(
-            platform("linux/amd64").suits(&platform("linux/amd64/v3")),
-            None
-        );
-        assert!(
-            platform("linux/amd64/v3")
-                .suits(&platform("linux/amd64"))
-                .is_some()
-        );
-        assert!(
-            platform("linux/arm64/v8.2")
-                .suits(&platform("linux/arm64"))
-                .is_some()
-        );
-        assert_eq!(
-            platform("linux/amd64").suits(&platform("windows/amd64")),
-            None
-        );
+        assert_eq!(platform("linux/amd64").suits(&platform("linux/amd64/v3")), None);
+        assert!(platform("linux/amd64/v3").suits(&platform("linux/amd64")).is_some());
+        assert!(platform("linux/arm64/v8.2").suits(&platform("linux/arm64")).is_some());
+        assert_eq!(platform("linux/amd64").suits(&platform("windows/amd64")), None);
     }
 
     proptest! {

@@ -49,9 +49,7 @@ pub enum ReferenceError {
         length: usize,
     },
     /// The registry's host or port is malformed.
-    #[error(
-        "{text:?} is no image reference: {registry:?} is not a host name or address with an optional port"
-    )]
+    #[error("{text:?} is no image reference: {registry:?} is not a host name or address with an optional port")]
     Registry {
         /// What was given.
         text: String,
@@ -105,9 +103,7 @@ impl ReferenceError {
     pub fn hint(&self) -> String {
         match self {
             Self::Uppercase { text } => format!("try {:?}", text.to_lowercase()),
-            Self::Digest { .. } => {
-                "write NAME@sha256: and 64 hexadecimal digits, or NAME:TAG".to_owned()
-            }
+            Self::Digest { .. } => "write NAME@sha256: and 64 hexadecimal digits, or NAME:TAG".to_owned(),
             Self::Identifier { .. } => "use the image's name, or NAME@sha256:DIGEST".to_owned(),
             _ => "write [REGISTRY[:PORT]/]NAME[:TAG][@DIGEST], e.g. debian:12".to_owned(),
         }
@@ -140,10 +136,8 @@ impl Reference {
         let shown = || text.chars().take(300).collect::<String>();
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest = Digest::parse(digest).map_err(|source| ReferenceError::Digest {
-                    text: shown(),
-                    source,
-                })?;
+                let digest =
+                    Digest::parse(digest).map_err(|source| ReferenceError::Digest { text: shown(), source })?;
                 (rest, Some(digest))
             }
             None => (text, None),
@@ -151,10 +145,7 @@ impl Reference {
         // A colon after the last slash begins a tag; before it, a port.
         let name_end = rest.rfind('/').map_or(0, |slash| slash + 1);
         let (name, tag) = match rest[name_end..].find(':') {
-            Some(colon) => (
-                &rest[..name_end + colon],
-                Some(&rest[name_end + colon + 1..]),
-            ),
+            Some(colon) => (&rest[..name_end + colon], Some(&rest[name_end + colon + 1..])),
             None => (rest, None),
         };
         if let Some(tag) = tag
@@ -253,10 +244,7 @@ impl Reference {
     /// The short form that people use: without `docker.io/` and `library/`.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
-        let (first, rest) = self
-            .repository
-            .split_once('/')
-            .unwrap_or((&self.repository, ""));
+        let (first, rest) = self.repository.split_once('/').unwrap_or((&self.repository, ""));
         // What would be read as something else if it stood alone stays in full.
         if self.registry != DEFAULT_REGISTRY || names_registry(first) || is_identifier(rest) {
             return full;
@@ -276,9 +264,7 @@ fn is_identifier(name: &str) -> bool {
 
 /// Whether the first component of a name is a registry rather than a part of the path.
 fn names_registry(component: &str) -> bool {
-    component == "localhost"
-        || component.contains(['.', ':', '['])
-        || component.bytes().any(|b| b.is_ascii_uppercase())
+    component == "localhost" || component.contains(['.', ':', '[']) || component.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 fn is_component(component: &str) -> bool {
@@ -290,9 +276,9 @@ fn is_component(component: &str) -> bool {
     if !alphanumeric(first) || !alphanumeric(last) {
         return false;
     }
-    bytes.split(alphanumeric).all(|separator| {
-        matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
-    })
+    bytes
+        .split(alphanumeric)
+        .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -308,22 +294,16 @@ fn is_tag(tag: &str) -> bool {
 pub(crate) fn is_registry(registry: &str) -> bool {
     let (host, port) = split_port(registry);
     if let Some(port) = port
-        && (port.is_empty()
-            || !port.bytes().all(|b| b.is_ascii_digit())
-            || port.parse::<u16>().is_err())
+        && (port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err())
     {
         return false;
     }
     if let Some(address) = host.strip_prefix('[') {
-        return address
-            .strip_suffix(']')
-            .is_some_and(|a| a.parse::<Ipv6Addr>().is_ok());
+        return address.strip_suffix(']').is_some_and(|a| a.parse::<Ipv6Addr>().is_ok());
     }
     host.split('.').all(|label| {
         !label.is_empty()
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     })
@@ -333,10 +313,7 @@ pub(crate) fn is_registry(registry: &str) -> bool {
 pub(crate) fn split_port(registry: &str) -> (&str, Option<&str>) {
     let start = registry.rfind(']').map_or(0, |bracket| bracket + 1);
     match registry[start..].find(':') {
-        Some(colon) => (
-            &registry[..start + colon],
-            Some(&registry[start + colon + 1..]),
-        ),
+        Some(colon) => (&registry[..start + colon], Some(&registry[start + colon + 1..])),
         None => (registry, None),
     }
 }

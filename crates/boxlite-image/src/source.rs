@@ -133,10 +133,7 @@ impl Source {
     }
 }
 
-fn split_path(
-    transport: &'static str,
-    rest: &str,
-) -> Result<(PathBuf, Option<String>), SourceError> {
+fn split_path(transport: &'static str, rest: &str) -> Result<(PathBuf, Option<String>), SourceError> {
     let (path, name) = match rest.split_once(':') {
         Some((path, name)) => (path, Some(name)),
         None => (rest, None),
@@ -145,9 +142,7 @@ fn split_path(
         return Err(SourceError::NoPath { transport });
     }
     if name == Some("") {
-        return Err(SourceError::EmptyTag {
-            path: path.to_owned(),
-        });
+        return Err(SourceError::EmptyTag { path: path.to_owned() });
     }
     Ok((path.into(), name.map(str::to_owned)))
 }
@@ -156,11 +151,9 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (transport, path, name) = match self {
             Self::Registry(reference) => return fmt::Display::fmt(reference, f),
-            Self::DockerArchive { path, reference } => (
-                "docker-archive",
-                path,
-                reference.as_ref().map(Reference::to_string),
-            ),
+            Self::DockerArchive { path, reference } => {
+                ("docker-archive", path, reference.as_ref().map(Reference::to_string))
+            }
             Self::OciLayout { path, tag } => ("oci", path, tag.clone()),
             Self::OciArchive { path, tag } => ("oci-archive", path, tag.clone()),
             Self::RootfsDir(path) => ("dir", path, None),
@@ -243,23 +236,14 @@ mod tests {
     #[test]
     fn malformed_sources_say_what_is_wrong() {
         for text in ["oci:", "oci::x", "docker-archive:", "oci-archive:", "dir:"] {
-            assert!(
-                matches!(Source::parse(text), Err(SourceError::NoPath { .. })),
-                "{text}"
-            );
+            assert!(matches!(Source::parse(text), Err(SourceError::NoPath { .. })), "{text}");
         }
-        assert!(matches!(
-            Source::parse("oci:/a:"),
-            Err(SourceError::EmptyTag { .. })
-        ));
+        assert!(matches!(Source::parse("oci:/a:"), Err(SourceError::EmptyTag { .. })));
         assert!(matches!(
             Source::parse("docker-archive:/a:B"),
             Err(SourceError::Reference(_))
         ));
-        assert!(matches!(
-            Source::parse("docker://"),
-            Err(SourceError::Reference(_))
-        ));
+        assert!(matches!(Source::parse("docker://"), Err(SourceError::Reference(_))));
         assert!(matches!(Source::parse(""), Err(SourceError::Reference(_))));
     }
 

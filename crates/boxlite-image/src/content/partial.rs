@@ -45,16 +45,9 @@ pub(crate) enum CommitError {
 impl Partial {
     /// Begins or resumes a blob of this digest and size. What is there already is read once,
     /// to hash it. Blocking.
-    pub(crate) fn claim(
-        store: &ContentStore,
-        digest: &Digest,
-        size_bytes: u64,
-    ) -> Result<Claim, ContentError> {
+    pub(crate) fn claim(store: &ContentStore, digest: &Digest, size_bytes: u64) -> Result<Claim, ContentError> {
         let lease = store.lease()?;
-        let path =
-            store
-                .partial_dir()
-                .join(format!("{}-{}", digest.algorithm().as_str(), digest.hex()));
+        let path = store.partial_path(digest);
         if exists(store, digest, size_bytes)? {
             return Ok(Claim::Exists);
         }
@@ -200,9 +193,7 @@ fn exists(store: &ContentStore, digest: &Digest, size_bytes: u64) -> Result<bool
 }
 
 fn same_file(file: &File, path: &Path) -> Result<bool, ContentError> {
-    let ours = file
-        .metadata()
-        .map_err(ContentError::io("examining", path))?;
+    let ours = file.metadata().map_err(ContentError::io("examining", path))?;
     match fs::symlink_metadata(path) {
         Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -32,11 +32,7 @@ fn blobs_are_written_read_and_deleted() {
     assert_eq!(store.read(&digest, 5).unwrap(), b"hello");
     assert!(matches!(
         store.read(&digest, 4),
-        Err(ContentError::TooLong {
-            bytes: 5,
-            limit: 4,
-            ..
-        })
+        Err(ContentError::TooLong { bytes: 5, limit: 4, .. })
     ));
     assert_eq!(store.size(&digest).unwrap(), Some(5));
     assert!(store.free_bytes().unwrap() > 0);
@@ -44,10 +40,7 @@ fn blobs_are_written_read_and_deleted() {
     assert_eq!(blobs.len(), 1);
     assert_eq!((&blobs[0].digest, blobs[0].size_bytes), (&digest, 5));
     let exclusive = store.try_exclusive().unwrap().unwrap();
-    assert_eq!(
-        exclusive.remove(&digest).unwrap(),
-        Freed { files: 1, bytes: 5 }
-    );
+    assert_eq!(exclusive.remove(&digest).unwrap(), Freed { files: 1, bytes: 5 });
     assert_eq!(exclusive.remove(&digest).unwrap(), Freed::default());
     let missing = store.read(&digest, 5).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
@@ -58,9 +51,7 @@ fn wrong_content_never_becomes_a_blob() {
     let (_dir, store) = store();
     let expected = Digest::sha256(b"right");
     let error = store.write_as(&expected, b"wrong").unwrap_err();
-    assert!(
-        matches!(&error, ContentError::Digest { actual, .. } if *actual == Digest::sha256(b"wrong"))
-    );
+    assert!(matches!(&error, ContentError::Digest { actual, .. } if *actual == Digest::sha256(b"wrong")));
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(store.blobs().unwrap().is_empty());
     assert_eq!(files_in(&store, "tmp"), 0);
@@ -72,14 +63,8 @@ fn damage_is_found_when_reading() {
     let digest = store.write(b"hello").unwrap();
     store.verify(&digest).unwrap();
     fs::write(store.blob_path(&digest), b"hellO").unwrap();
-    assert!(matches!(
-        store.read(&digest, 10),
-        Err(ContentError::Digest { .. })
-    ));
-    assert!(matches!(
-        store.verify(&digest),
-        Err(ContentError::Digest { .. })
-    ));
+    assert!(matches!(store.read(&digest, 10), Err(ContentError::Digest { .. })));
+    assert!(matches!(store.verify(&digest), Err(ContentError::Digest { .. })));
 }
 
 #[test]
@@ -90,10 +75,7 @@ fn what_is_not_committed_vanishes() {
     assert_eq!(files_in(&store, "tmp"), 1);
     let pending = writer.finish().unwrap();
     assert_eq!(pending.read(2).unwrap(), b"ab");
-    assert_eq!(
-        (pending.bytes(), pending.digest().algorithm()),
-        (3, Algorithm::Sha512)
-    );
+    assert_eq!((pending.bytes(), pending.digest().algorithm()), (3, Algorithm::Sha512));
     drop(pending);
     assert_eq!(files_in(&store, "tmp"), 0);
     let mut writer = store.writer(Algorithm::Sha512).unwrap();
@@ -120,10 +102,7 @@ fn deleting_waits_for_writers() {
     store.write(b"unneeded").unwrap();
     assert_eq!(store.unfinished_bytes().unwrap(), 4);
     let exclusive = store.try_exclusive().unwrap().unwrap();
-    assert_eq!(
-        exclusive.remove_unfinished().unwrap(),
-        Freed { files: 1, bytes: 4 }
-    );
+    assert_eq!(exclusive.remove_unfinished().unwrap(), Freed { files: 1, bytes: 4 });
     assert_eq!(
         exclusive.retain(|digest| *digest == kept).unwrap(),
         Freed { files: 1, bytes: 8 }
@@ -137,10 +116,7 @@ fn a_partial_is_resumed_and_has_one_writer() {
     let digest = Digest::sha256(b"hello world");
     let mut first = mine(&store, &digest, 11);
     first.append(b"hello ").unwrap();
-    assert!(matches!(
-        Partial::claim(&store, &digest, 11).unwrap(),
-        Claim::Busy
-    ));
+    assert!(matches!(Partial::claim(&store, &digest, 11).unwrap(), Claim::Busy));
     drop(first);
     assert_eq!(files_in(&store, "partial"), 1);
     let mut second = mine(&store, &digest, 11);
@@ -150,10 +126,7 @@ fn a_partial_is_resumed_and_has_one_writer() {
     drop(second);
     assert_eq!(files_in(&store, "partial"), 0);
     assert_eq!(store.read(&digest, 11).unwrap(), b"hello world");
-    assert!(matches!(
-        Partial::claim(&store, &digest, 11).unwrap(),
-        Claim::Exists
-    ));
+    assert!(matches!(Partial::claim(&store, &digest, 11).unwrap(), Claim::Exists));
     assert!(matches!(
         Partial::claim(&store, &digest, 12),
         Err(ContentError::Size { .. })
@@ -179,11 +152,7 @@ fn a_damaged_partial_starts_over() {
     partial.append(b"far too long").unwrap();
     drop(partial);
     assert_eq!(mine(&store, &digest, 5).written_bytes(), 0);
-    assert_eq!(
-        files_in(&store, "partial"),
-        0,
-        "an empty partial leaves nothing"
-    );
+    assert_eq!(files_in(&store, "partial"), 0, "an empty partial leaves nothing");
 }
 
 #[test]
@@ -197,11 +166,7 @@ fn a_whole_file_is_shared_or_copied() {
         assert_eq!(writer.bytes(), 0);
         writer.append(b"content").unwrap();
     }
-    writer
-        .finish()
-        .unwrap()
-        .commit_as(&Digest::sha256(b"content"))
-        .unwrap();
+    writer.finish().unwrap().commit_as(&Digest::sha256(b"content")).unwrap();
 }
 
 proptest! {

@@ -45,8 +45,7 @@ impl Drop for Temporary {
 }
 
 impl BlobWriter {
-    pub(super) fn create(store: &ContentStore, algorithm: Algorithm) -> Result<Self, ContentError> {
-        let lease = store.lease()?;
+    pub(super) fn create(store: &ContentStore, algorithm: Algorithm, lease: Lease) -> Result<Self, ContentError> {
         loop {
             let path = store.tmp_dir().join(random_name()?);
             let created = OpenOptions::new()
@@ -124,10 +123,7 @@ impl BlobWriter {
     /// Never at the moment; file systems that report errors late do so at the commit.
     pub fn finish(self) -> Result<PendingBlob, ContentError> {
         let Self {
-            hasher,
-            bytes,
-            pending,
-            ..
+            hasher, bytes, pending, ..
         } = self;
         Ok(PendingBlob {
             digest: hasher.finish(),
@@ -166,11 +162,7 @@ impl PendingBlob {
     /// # Errors
     /// When the file system refuses.
     pub fn commit(self) -> Result<Digest, ContentError> {
-        let Self {
-            digest,
-            bytes,
-            pending,
-        } = self;
+        let Self { digest, bytes, pending } = self;
         if pending.store.size(&digest)? == Some(bytes) {
             return Ok(digest);
         }

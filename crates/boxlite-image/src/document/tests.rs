@@ -32,15 +32,9 @@ fn manifests_and_indexes_are_told_apart() {
     assert!(matches!(parse(&untyped, None), Ok(Document::Manifest(_))));
     let index = json!({"schemaVersion": 2, "manifests": [descriptor(OCI_MANIFEST, b"m")]});
     assert!(matches!(parse(&index, None), Ok(Document::Index(_))));
-    assert!(matches!(
-        parse(&index, Some(DOCKER_INDEX)),
-        Ok(Document::Index(_))
-    ));
+    assert!(matches!(parse(&index, Some(DOCKER_INDEX)), Ok(Document::Index(_))));
     let both = json!({"schemaVersion": 2, "manifests": [], "layers": []});
-    assert!(matches!(
-        parse(&both, None),
-        Err(DocumentError::MediaType { .. })
-    ));
+    assert!(matches!(parse(&both, None), Err(DocumentError::MediaType { .. })));
 }
 
 #[test]
@@ -50,10 +44,7 @@ fn what_is_no_image_says_what_it_is() {
         Err(DocumentError::Schema1)
     );
     let announced = "application/vnd.docker.distribution.manifest.v1+prettyjws";
-    assert_eq!(
-        parse(&manifest(1), Some(announced)),
-        Err(DocumentError::Schema1)
-    );
+    assert_eq!(parse(&manifest(1), Some(announced)), Err(DocumentError::Schema1));
     let mut chart = manifest(1);
     chart["config"]["mediaType"] = "application/vnd.cncf.helm.config.v1+json".into();
     assert!(matches!(
@@ -61,24 +52,15 @@ fn what_is_no_image_says_what_it_is() {
         Err(DocumentError::Artifact { artifact_type }) if artifact_type.contains("helm")
     ));
     let other = json!({"schemaVersion": 2, "mediaType": "text/plain"});
-    assert!(matches!(
-        parse(&other, None),
-        Err(DocumentError::MediaType { .. })
-    ));
+    assert!(matches!(parse(&other, None), Err(DocumentError::MediaType { .. })));
     assert!(matches!(
         parse(&manifest(1), Some(OCI_INDEX)),
         Err(DocumentError::Mismatch { .. })
     ));
-    assert!(matches!(
-        parse(&json!([]), None),
-        Err(DocumentError::Json { .. })
-    ));
+    assert!(matches!(parse(&json!([]), None), Err(DocumentError::Json { .. })));
     let mut negative = manifest(1);
     negative["layers"][0]["size"] = (-1).into();
-    assert!(matches!(
-        parse(&negative, None),
-        Err(DocumentError::Json { .. })
-    ));
+    assert!(matches!(parse(&negative, None), Err(DocumentError::Json { .. })));
     let mut deep = "[".repeat(100_000);
     deep.push_str("1");
     assert!(matches!(
@@ -107,20 +89,14 @@ fn limits_are_checked_before_anything_is_fetched() {
     }
     assert!(matches!(
         check(&huge),
-        Err(DocumentError::ImageTooLarge {
-            bytes: u64::MAX,
-            ..
-        })
+        Err(DocumentError::ImageTooLarge { bytes: u64::MAX, .. })
     ));
     let mut config = manifest(1);
     config["config"]["size"] = (5u64 << 20).into();
     assert!(matches!(check(&config), Err(DocumentError::TooLong { .. })));
     let mut layer = manifest(1);
     layer["layers"][0]["mediaType"] = "application/vnd.in-toto+json".into();
-    assert!(matches!(
-        check(&layer),
-        Err(DocumentError::LayerMediaType { .. })
-    ));
+    assert!(matches!(check(&layer), Err(DocumentError::LayerMediaType { .. })));
 }
 
 #[test]

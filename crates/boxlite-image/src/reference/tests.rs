@@ -8,64 +8,28 @@ const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 fn names_are_completed_and_shortened() {
     for (text, full, familiar) in [
         ("alpine", "docker.io/library/alpine:latest", "alpine:latest"),
-        (
-            "alpine:3.20",
-            "docker.io/library/alpine:3.20",
-            "alpine:3.20",
-        ),
-        (
-            "user/tool",
-            "docker.io/user/tool:latest",
-            "user/tool:latest",
-        ),
-        (
-            "docker.io/alpine",
-            "docker.io/library/alpine:latest",
-            "alpine:latest",
-        ),
+        ("alpine:3.20", "docker.io/library/alpine:3.20", "alpine:3.20"),
+        ("user/tool", "docker.io/user/tool:latest", "user/tool:latest"),
+        ("docker.io/alpine", "docker.io/library/alpine:latest", "alpine:latest"),
         (
             "index.docker.io/library/alpine:1",
             "docker.io/library/alpine:1",
             "alpine:1",
         ),
         ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
-        (
-            "localhost:5000/x:y",
-            "localhost:5000/x:y",
-            "localhost:5000/x:y",
-        ),
-        (
-            "quay.io/a/b/c",
-            "quay.io/a/b/c:latest",
-            "quay.io/a/b/c:latest",
-        ),
-        (
-            "127.0.0.1:5000/x",
-            "127.0.0.1:5000/x:latest",
-            "127.0.0.1:5000/x:latest",
-        ),
+        ("localhost:5000/x:y", "localhost:5000/x:y", "localhost:5000/x:y"),
+        ("quay.io/a/b/c", "quay.io/a/b/c:latest", "quay.io/a/b/c:latest"),
+        ("127.0.0.1:5000/x", "127.0.0.1:5000/x:latest", "127.0.0.1:5000/x:latest"),
         ("[::1]:5000/x:1", "[::1]:5000/x:1", "[::1]:5000/x:1"),
-        (
-            "[2001:db8::1]/x",
-            "[2001:db8::1]/x:latest",
-            "[2001:db8::1]/x:latest",
-        ),
+        ("[2001:db8::1]/x", "[2001:db8::1]/x:latest", "[2001:db8::1]/x:latest"),
         ("Host/x", "host/x:latest", "host/x:latest"),
         (
             "a__b/c--d.e_f",
             "docker.io/a__b/c--d.e_f:latest",
             "a__b/c--d.e_f:latest",
         ),
-        (
-            "localhost",
-            "docker.io/library/localhost:latest",
-            "localhost:latest",
-        ),
-        (
-            "docker.io/a.b/c",
-            "docker.io/a.b/c:latest",
-            "docker.io/a.b/c:latest",
-        ),
+        ("localhost", "docker.io/library/localhost:latest", "localhost:latest"),
+        ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
     ] {
         let reference = Reference::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
         assert_eq!(reference.to_string(), full, "{text}");
@@ -82,24 +46,15 @@ fn digests_replace_the_default_tag() {
     );
     let only = Reference::parse(&format!("alpine@{DIGEST}")).unwrap();
     assert_eq!(only.tag(), None);
-    assert_eq!(
-        only.to_string(),
-        format!("docker.io/library/alpine@{DIGEST}")
-    );
+    assert_eq!(only.to_string(), format!("docker.io/library/alpine@{DIGEST}"));
     assert_eq!(both.with_digest(both.digest().unwrap().clone()), only);
 }
 
 #[test]
 fn the_default_registry_is_the_callers() {
     let parse = |text| Reference::parse_with(text, "registry.example:5000").map(|r| r.to_string());
-    assert_eq!(
-        parse("alpine").unwrap(),
-        "registry.example:5000/alpine:latest"
-    );
-    assert_eq!(
-        parse("docker.io/alpine").unwrap(),
-        "docker.io/library/alpine:latest"
-    );
+    assert_eq!(parse("alpine").unwrap(), "registry.example:5000/alpine:latest");
+    assert_eq!(parse("docker.io/alpine").unwrap(), "docker.io/library/alpine:latest");
     assert!(matches!(
         Reference::parse_with("alpine", "not a host"),
         Err(ReferenceError::Registry { .. })
@@ -111,26 +66,14 @@ fn malformed_references_say_what_is_wrong() {
     let fails = |text: &str| Reference::parse(text).expect_err(text);
     assert!(matches!(fails(""), ReferenceError::Empty));
     assert!(matches!(fails("Alpine"), ReferenceError::Uppercase { .. }));
-    assert!(matches!(
-        fails("user/Tool"),
-        ReferenceError::Uppercase { .. }
-    ));
-    assert!(matches!(
-        fails(&"a".repeat(64)),
-        ReferenceError::Identifier { .. }
-    ));
+    assert!(matches!(fails("user/Tool"), ReferenceError::Uppercase { .. }));
+    assert!(matches!(fails(&"a".repeat(64)), ReferenceError::Identifier { .. }));
     assert!(matches!(
         fails(&format!("x/{}", "y".repeat(255))),
         ReferenceError::NameTooLong { .. }
     ));
-    assert!(matches!(
-        fails("alpine@sha256:abc"),
-        ReferenceError::Digest { .. }
-    ));
-    assert!(matches!(
-        fails("alpine@md5:abc"),
-        ReferenceError::Digest { .. }
-    ));
+    assert!(matches!(fails("alpine@sha256:abc"), ReferenceError::Digest { .. }));
+    assert!(matches!(fails("alpine@md5:abc"), ReferenceError::Digest { .. }));
     for text in [
         "alpine:",
         "alpine:.x",
@@ -145,10 +88,7 @@ fn malformed_references_say_what_is_wrong() {
     ] {
         let error = Reference::parse(text).expect_err(text);
         assert!(
-            matches!(
-                error,
-                ReferenceError::Component { .. } | ReferenceError::Digest { .. }
-            ),
+            matches!(error, ReferenceError::Component { .. } | ReferenceError::Digest { .. }),
             "{text}: {error}"
         );
     }
@@ -166,10 +106,7 @@ fn malformed_references_say_what_is_wrong() {
         "a.b..c/x",
         "https://host/x",
     ] {
-        assert!(
-            matches!(fails(text), ReferenceError::Registry { .. }),
-            "{text}"
-        );
+        assert!(matches!(fails(text), ReferenceError::Registry { .. }), "{text}");
     }
     assert!(Reference::parse(&format!("a:{}", "t".repeat(128))).is_ok());
     assert!(fails("user/Tool").hint().contains("user/tool"));
