@@ -6,9 +6,11 @@
 
 pub mod jail;
 mod spec;
+#[allow(unsafe_code)]
+mod sys;
 
 pub use jail::{JailReport, MissingMeasure};
 pub use spec::{
-    Accelerator, ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, PortForward, Protocol,
-    Security, Share, UnknownAccelerator,
+    Accelerator, ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, PortForward, Protocol, Security, Share,
+    UnknownAccelerator,
 };

@@ -1,0 +1,135 @@
+//! Which files the engine may reach (Landlock).
+
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd, PathFdError,
+    Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+};
+
+use super::confinement::{Confinement, Identity, KVM};
+
+/// The newest rules that this code knows; older kernels apply those that they know.
+const RULES: ABI = ABI::V6;
+
+/// Files that the C library, its resolver and the engine's user-mode network read.
+const SYSTEM_FILES: [&str; 10] = [
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/gai.conf",
+    "/etc/localtime",
+    "/etc/resolv.conf",
+    "/dev/urandom",
+    "/dev/null",
+];
+/// Where programs and libraries are.
+const PROGRAM_DIRS: [&str; 5] = ["/usr", "/lib", "/lib64", "/lib32", "/etc/alternatives"];
+
+/// Why file access isn't limited.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RestrictError {
+    #[error("this kernel has no Landlock, or it is switched off (lsm= on its command line)")]
+    Unsupported,
+    #[error("Landlock: {0}")]
+    Rules(#[from] RulesetError),
+    #[error("{0}")]
+    Path(#[from] PathFdError),
+}
+
+/// Limits this process, and so the engine.
+pub(super) fn restrict(confinement: &Confinement, binary: &Path) -> Result<(), RestrictError> {
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(RULES))?
+        .scope(Scope::from_all(RULES))?;
+    if !confinement.network {
+        ruleset = ruleset.handle_access(AccessNet::from_all(RULES))?;
+    }
+    let mut rules = ruleset.create()?;
+    let program = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    for dir in PROGRAM_DIRS.map(PathBuf::from).into_iter().chain(program_prefix(binary)) {
+        rules = allow_if_there(rules, &dir, program)?;
+    }
+    for file in SYSTEM_FILES {
+        rules = allow_if_there(rules, Path::new(file), read.into())?;
+    }
+    // The resolver's configuration is replaced by renaming, and read again when it was: its
+    // folder, unless that is /etc and the reader is root, who would read /etc/shadow too.
+    if confinement.network
+        && let Ok(file) = std::fs::canonicalize("/etc/resolv.conf")
+        && let Some(dir) = file.parent()
+        && (dir != Path::new("/etc") || !matches!(confinement.identity, Identity::Root { .. }))
+    {
+        rules = allow_if_there(rules, dir, read)?;
+    }
+    for path in &confinement.readable {
+        rules = allow(rules, path, read)?;
+    }
+    if confinement.kvm {
+        rules = allow(rules, Path::new(KVM), AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev)?;
+    }
+    for share in &confinement.shares {
+        // No device nodes and no programs: neither is needed to serve files.
+        let access = if share.read_only {
+            read
+        } else {
+            AccessFs::from_all(RULES) & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::Execute | AccessFs::IoctlDev)
+        };
+        rules = allow(rules, share.export(), access)?;
+        if let Some(mount) = &share.mount {
+            rules = allow(rules, &mount.dir.join(&mount.name), access)?;
+        }
+    }
+    match rules.restrict_self()?.ruleset {
+        RulesetStatus::NotEnforced => Err(RestrictError::Unsupported),
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+    }
+}
+
+/// Where a program outside `/usr` keeps its libraries and data: `/opt/qemu` for
+/// `/opt/qemu/bin/qemu-system-x86_64`.
+fn program_prefix(binary: &Path) -> Option<PathBuf> {
+    let binary = std::fs::canonicalize(binary).ok()?;
+    if binary.starts_with("/usr") {
+        return None;
+    }
+    if binary.starts_with("/nix/store") {
+        return Some("/nix/store".into());
+    }
+    let dir = binary.parent()?;
+    let prefix = if dir.ends_with("bin") { dir.parent()? } else { dir };
+    // Never everything: then the program alone.
+    Some(if prefix == Path::new("/") { binary } else { prefix.to_owned() })
+}
+
+fn allow_if_there(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, RestrictError> {
+    if path.exists() { allow(rules, path, access) } else { Ok(rules) }
+}
+
+fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, RestrictError> {
+    let access = if path.is_dir() { access } else { access & AccessFs::from_file(RULES) };
+    Ok(rules.add_rule(PathBeneath::new(PathFd::new(path)?, access))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_of_a_program_is_never_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        std::fs::create_dir_all(root.join("qemu/bin")).unwrap();
+        let binary = root.join("qemu/bin/qemu-system-x86_64");
+        std::fs::write(&binary, "").unwrap();
+        assert_eq!(program_prefix(&binary), Some(root.join("qemu")));
+        let binary = root.join("qemu/engine");
+        std::fs::write(&binary, "").unwrap();
+        assert_eq!(program_prefix(&binary), Some(root.join("qemu")));
+        assert_eq!(program_prefix(Path::new("/usr/bin/env")), None);
+    }
+}
