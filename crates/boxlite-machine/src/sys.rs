@@ -18,12 +18,21 @@ pub(crate) fn inherited(number: RawFd) -> Option<OwnedFd> {
 pub(crate) fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
     let first = libc::c_uint::try_from(first).map_err(|_| Errno::BADF)?;
     // SAFETY: the call touches no memory; it changes flags of descriptors only.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
     if done == 0 {
         return Ok(());
     }
     // Kernels before 5.11 don't know the flag.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(1 << 20);
     for number in first..libc::c_uint::try_from(limit).unwrap_or(libc::c_uint::MAX) {
         // SAFETY: F_SETFD touches no memory and fails for a number that isn't open.
         unsafe { libc::fcntl(number as RawFd, libc::F_SETFD, libc::FD_CLOEXEC) };

@@ -91,7 +91,9 @@ impl Confinement {
     #[must_use]
     pub fn of(spec: &MachineSpec, accelerator: Accelerator, uid_seed: &str) -> Self {
         let kvm = accelerator == Accelerator::Kvm;
-        let kvm_access = kvm.then(|| std::fs::metadata(KVM).map(|device| (device.gid(), device.mode())).ok()).flatten();
+        let kvm_access = kvm
+            .then(|| std::fs::metadata(KVM).map(|device| (device.gid(), device.mode())).ok())
+            .flatten();
         let ports: &[_] = match &spec.network {
             NetworkSpec::None => &[],
             NetworkSpec::User { ports, .. } => ports,
@@ -116,7 +118,9 @@ impl Confinement {
                 kvm_access,
                 uid_seed,
             ),
-            low_ports: ports.iter().any(|port| (1..FIRST_UNPRIVILEGED_PORT).contains(&port.host_port)),
+            low_ports: ports
+                .iter()
+                .any(|port| (1..FIRST_UNPRIVILEGED_PORT).contains(&port.host_port)),
             kvm,
             readable: Vec::new(),
             strict: spec.security == Security::Strict,
@@ -153,8 +157,9 @@ fn identity(root: bool, shares: bool, kvm: Option<(u32, u32)>, seed: &str) -> Id
 
 /// The 32-bit FNV-1a hash: spreads box IDs over user IDs.
 fn fnv1a(text: &str) -> u32 {
-    text.bytes()
-        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 #[cfg(test)]
@@ -165,7 +170,10 @@ mod tests {
     fn only_root_changes_its_identity_and_only_where_it_can() {
         assert_eq!(identity(false, true, None, "a"), Identity::Caller);
         assert!(matches!(identity(true, true, None, "a"), Identity::Root { .. }));
-        assert!(matches!(identity(true, false, Some((0, 0o600)), "a"), Identity::Root { .. }));
+        assert!(matches!(
+            identity(true, false, Some((0, 0o600)), "a"),
+            Identity::Root { .. }
+        ));
         let Identity::Unprivileged { id, groups } = identity(true, false, Some((104, 0o660)), "a") else {
             panic!("group kvm is enough");
         };

@@ -13,7 +13,7 @@ use super::confinement::{Confinement, Identity, KVM};
 const RULES: ABI = ABI::V6;
 
 /// Files that the C library, its resolver and the engine's user-mode network read.
-const SYSTEM_FILES: [&str; 10] = [
+const SYSTEM_FILES: [&str; 9] = [
     "/etc/ld.so.cache",
     "/etc/ld.so.preload",
     "/etc/nsswitch.conf",
@@ -23,7 +23,6 @@ const SYSTEM_FILES: [&str; 10] = [
     "/etc/localtime",
     "/etc/resolv.conf",
     "/dev/urandom",
-    "/dev/null",
 ];
 /// Where programs and libraries are.
 const PROGRAM_DIRS: [&str; 5] = ["/usr", "/lib", "/lib64", "/lib32", "/etc/alternatives"];
@@ -51,12 +50,17 @@ pub(super) fn restrict(confinement: &Confinement, binary: &Path) -> Result<(), R
     let mut rules = ruleset.create()?;
     let program = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    for dir in PROGRAM_DIRS.map(PathBuf::from).into_iter().chain(program_prefix(binary)) {
+    for dir in PROGRAM_DIRS
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(program_prefix(binary))
+    {
         rules = allow_if_there(rules, &dir, program)?;
     }
     for file in SYSTEM_FILES {
         rules = allow_if_there(rules, Path::new(file), read.into())?;
     }
+    rules = allow_if_there(rules, Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
     // The resolver's configuration is replaced by renaming, and read again when it was: its
     // folder, unless that is /etc and the reader is root, who would read /etc/shadow too.
     if confinement.network
@@ -70,14 +74,19 @@ pub(super) fn restrict(confinement: &Confinement, binary: &Path) -> Result<(), R
         rules = allow(rules, path, read)?;
     }
     if confinement.kvm {
-        rules = allow(rules, Path::new(KVM), AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev)?;
+        rules = allow(
+            rules,
+            Path::new(KVM),
+            AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev,
+        )?;
     }
     for share in &confinement.shares {
         // No device nodes and no programs: neither is needed to serve files.
         let access = if share.read_only {
             read
         } else {
-            AccessFs::from_all(RULES) & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::Execute | AccessFs::IoctlDev)
+            AccessFs::from_all(RULES)
+                & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::Execute | AccessFs::IoctlDev)
         };
         rules = allow(rules, share.export(), access)?;
         if let Some(mount) = &share.mount {
@@ -103,15 +112,31 @@ fn program_prefix(binary: &Path) -> Option<PathBuf> {
     let dir = binary.parent()?;
     let prefix = if dir.ends_with("bin") { dir.parent()? } else { dir };
     // Never everything: then the program alone.
-    Some(if prefix == Path::new("/") { binary } else { prefix.to_owned() })
+    Some(if prefix == Path::new("/") {
+        binary
+    } else {
+        prefix.to_owned()
+    })
 }
 
-fn allow_if_there(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, RestrictError> {
-    if path.exists() { allow(rules, path, access) } else { Ok(rules) }
+fn allow_if_there(
+    rules: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RestrictError> {
+    if path.exists() {
+        allow(rules, path, access)
+    } else {
+        Ok(rules)
+    }
 }
 
 fn allow(rules: RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<RulesetCreated, RestrictError> {
-    let access = if path.is_dir() { access } else { access & AccessFs::from_file(RULES) };
+    let access = if path.is_dir() {
+        access
+    } else {
+        access & AccessFs::from_file(RULES)
+    };
     Ok(rules.add_rule(PathBeneath::new(PathFd::new(path)?, access))?)
 }
 

@@ -21,7 +21,11 @@ const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
 /// Gives up what the engine doesn't need. An error means that it is not certain who this
 /// process is now: it must not go on.
 pub(super) fn assume(confinement: &Confinement, report: &mut JailReport) -> Result<(), Errno> {
-    let ports = if confinement.low_ports { CapabilitySet::NET_BIND_SERVICE } else { CapabilitySet::empty() };
+    let ports = if confinement.low_ports {
+        CapabilitySet::NET_BIND_SERVICE
+    } else {
+        CapabilitySet::empty()
+    };
     let was = rustix::thread::capabilities(None)?;
     // In a user namespace of its own the engine's capabilities are worth nothing outside.
     let keep = match &confinement.identity {

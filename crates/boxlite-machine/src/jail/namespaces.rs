@@ -51,7 +51,8 @@ fn enter_user_namespace() -> Result<(), String> {
         Errno::PERM | Errno::ACCESS => format!("unprivileged user namespaces are switched off: {errno}"),
         errno => format!("unshare(2): {errno}"),
     })?;
-    let write = |file: &str, text: String| std::fs::write(file, text).map_err(|error| format!("writing {file}: {error}"));
+    let write =
+        |file: &str, text: String| std::fs::write(file, text).map_err(|error| format!("writing {file}: {error}"));
     write("/proc/self/setgroups", "deny".to_owned())?;
     write("/proc/self/uid_map", format!("{0} {0} 1", uid.as_raw()))?;
     write("/proc/self/gid_map", format!("{0} {0} 1", gid.as_raw()))
@@ -63,7 +64,10 @@ pub(super) enum FileMountError {
     #[error("a volume that is a single file needs a mount namespace: {why}")]
     NoMountNamespace { why: String },
     #[error("making {}: {source}", path.display())]
-    Make { path: std::path::PathBuf, source: io::Error },
+    Make {
+        path: std::path::PathBuf,
+        source: io::Error,
+    },
     #[error("mounting {}: {source}", path.display())]
     Mount { path: std::path::PathBuf, source: Errno },
 }

@@ -145,7 +145,11 @@ fn become_engine(mut spec: File, report: &mut File) -> Result<(), Failure> {
         return say(report, &Message::Incomplete(applied)).map_err(Failure::at(Step::Spec));
     }
     say(report, &Message::Report(applied)).map_err(Failure::at(Step::Spec))?;
-    let error = Command::new(&spec.binary).args(&spec.args).env_clear().current_dir("/").exec();
+    let error = Command::new(&spec.binary)
+        .args(&spec.args)
+        .env_clear()
+        .current_dir("/")
+        .exec();
     Err(Failure::at(Step::Exec)(error))
 }
 
@@ -175,7 +179,9 @@ fn limit_resources() -> Result<(), String> {
         rustix::process::setrlimit(resource, none).map_err(|errno| format!("{name}: {errno}"))?;
     }
     // A file server needs a descriptor for each file that the guest has open.
-    let files = rustix::process::getrlimit(Resource::Nofile).maximum.map_or(65_536, |limit| limit.min(65_536));
+    let files = rustix::process::getrlimit(Resource::Nofile)
+        .maximum
+        .map_or(65_536, |limit| limit.min(65_536));
     let files = Rlimit {
         current: Some(files),
         maximum: Some(files),
