@@ -4,6 +4,7 @@
 //! the accelerator that [`accelerator::choose`] found to work.
 #![deny(unsafe_code)]
 
+pub mod accelerator;
 pub mod jail;
 mod spec;
 #[allow(unsafe_code)]
