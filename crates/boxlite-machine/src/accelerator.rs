@@ -46,7 +46,7 @@ pub struct AcceleratorChoice {
 #[derive(Debug, thiserror::Error)]
 pub enum ChooseError {
     /// The environment names an accelerator that doesn't exist.
-    #[error("{ACCELERATOR_VARIABLE}={0:?}: there are kvm and tcg")]
+    #[error("{ACCELERATOR_VARIABLE}={0:?}: there are kvm, hvf and tcg")]
     Unknown(String),
     /// The one that was asked for can't work here.
     #[error("{accelerator} was asked for ({by}) and can't be used: {why}")]
@@ -133,8 +133,7 @@ fn asked_for(host: &Host, accelerator: Accelerator, by: String) -> Result<Accele
     match accelerator {
         Accelerator::Tcg => {}
         Accelerator::Kvm => evidence.push(open_kvm(&host.kvm).map_err(unusable)?),
-        #[allow(unreachable_patterns, reason = "accelerators of other systems")]
-        _ => return Err(unusable("it does not exist on Linux".to_owned())),
+        Accelerator::Hvf => return Err(unusable("it does not exist on Linux".to_owned())),
     }
     Ok(AcceleratorChoice { accelerator, evidence })
 }

@@ -6,6 +6,7 @@
 
 pub mod accelerator;
 pub mod jail;
+pub mod qemu;
 mod spec;
 #[allow(unsafe_code)]
 mod sys;

@@ -153,6 +153,8 @@ pub struct EngineSpec {
 pub enum Accelerator {
     /// The processor, through Linux's `/dev/kvm`.
     Kvm,
+    /// The processor, through macOS's Hypervisor framework. Not usable on Linux.
+    Hvf,
     /// QEMU's translator: works everywhere, an order of magnitude slower.
     Tcg,
 }
@@ -163,6 +165,7 @@ impl Accelerator {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",
+            Self::Hvf => "hvf",
             Self::Tcg => "tcg",
         }
     }
@@ -176,7 +179,7 @@ impl std::fmt::Display for Accelerator {
 
 /// The text names no accelerator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no accelerator: kvm or tcg")]
+#[error("{0:?} is no accelerator: kvm, hvf or tcg")]
 pub struct UnknownAccelerator(pub String);
 
 impl std::str::FromStr for Accelerator {
@@ -184,6 +187,7 @@ impl std::str::FromStr for Accelerator {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "kvm" => Ok(Self::Kvm),
+            "hvf" => Ok(Self::Hvf),
             "tcg" => Ok(Self::Tcg),
             _ => Err(UnknownAccelerator(text.to_owned())),
         }

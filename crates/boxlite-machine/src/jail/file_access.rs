@@ -58,7 +58,7 @@ pub(super) fn restrict(confinement: &Confinement, binary: &Path) -> Result<(), R
         rules = allow_if_there(rules, &dir, program)?;
     }
     for file in SYSTEM_FILES {
-        rules = allow_if_there(rules, Path::new(file), read.into())?;
+        rules = allow_if_there(rules, Path::new(file), read)?;
     }
     rules = allow_if_there(rules, Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
     // The resolver's configuration is replaced by renaming, and read again when it was: its

@@ -18,7 +18,7 @@ pub(super) fn enter(confinement: &Confinement, report: &mut JailReport) {
         Ok(())
     } else {
         let entered = enter_user_namespace();
-        report.add(USER_NAMESPACE, entered.as_ref().map(|()| ()));
+        report.add(USER_NAMESPACE, entered.clone());
         entered
     };
     let mut enter = |what, flags| {

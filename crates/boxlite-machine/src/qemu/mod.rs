@@ -1,0 +1,15 @@
+//! Machines that QEMU runs.
+
+mod command_line;
+mod engine_stderr;
+mod machine;
+mod probe;
+mod qmp;
+mod start_error;
+mod usernet;
+
+pub use command_line::{InvalidSpec, MAX_SHARES};
+pub use machine::{EngineExit, GuestStop, Machine, StartOptions, StartTimings};
+pub use probe::{OLDEST_VERSION, ProbeError, QemuInfo, Version, probe};
+pub use qmp::QmpError;
+pub use start_error::{FileRole, StartError};
