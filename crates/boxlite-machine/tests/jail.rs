@@ -1,5 +1,10 @@
 //! The jail around a program that tries what an engine must not be able to do. The test
 //! is its own jail: run with `jail`, it is the process that becomes the program.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test, without the harness by which clippy knows one"
+)]
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
