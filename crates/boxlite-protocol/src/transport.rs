@@ -70,12 +70,32 @@ pub async fn serve<S>(stream: S, routes: tonic::service::Routes) -> Result<(), h
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    server_builder()
-        .serve_connection(
-            TokioIo::new(stream),
-            hyper_util::service::TowerToHyperService::new(routes),
-        )
-        .await
+    serve_until(stream, routes, std::future::pending()).await
+}
+
+/// As [`serve`], but when `end` is ready no more calls are taken, and the connection
+/// ends as soon as those that run are answered and the peer has said that it got all of it.
+///
+/// # Errors
+/// What ended the connection, if not one of the two ends in good order.
+pub async fn serve_until<S>(
+    stream: S,
+    routes: tonic::service::Routes,
+    end: impl Future<Output = ()>,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = server_builder().serve_connection(
+        TokioIo::new(stream),
+        hyper_util::service::TowerToHyperService::new(routes),
+    );
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = end => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }
 
 /// A channel over one stream on which HTTP/2 begins with the next byte (after

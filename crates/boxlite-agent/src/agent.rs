@@ -1,0 +1,216 @@
+//! What the agent knows: how far the machine is, and what runs in it.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::{boot::Boot, first_process::FirstProcess, spaces::Spaces};
+
+/// How far the machine is.
+#[derive(Debug, Default)]
+enum Phase {
+    /// No Configure yet, or one that failed.
+    #[default]
+    Blank,
+    /// Configure is running.
+    Configuring,
+    /// There is a box.
+    Box(Arc<BoxState>),
+    /// Shutdown was called.
+    Ending,
+}
+
+/// A box that was configured.
+#[derive(Debug)]
+pub(crate) struct BoxState {
+    pub(crate) spaces: Spaces,
+    pub(crate) hostname: String,
+    /// The mount of a file with this start's boot id, to be put into the box's /proc.
+    pub(crate) boot_id: OwnedFd,
+    /// The device with the box's disk, and the one with its root file system.
+    pub(crate) disks: [String; 2],
+    first: Mutex<Option<Arc<FirstProcess>>>,
+}
+
+impl BoxState {
+    pub(crate) fn new(spaces: Spaces, hostname: String, boot_id: OwnedFd, disks: [String; 2]) -> Self {
+        BoxState {
+            spaces,
+            hostname,
+            boot_id,
+            disks,
+            first: Mutex::default(),
+        }
+    }
+
+    /// Process 1 of the box, when it was started; it may have ended.
+    pub(crate) fn first(&self) -> Option<Arc<FirstProcess>> {
+        lock(&self.first).clone()
+    }
+
+    /// Process 1 of the box, if it runs.
+    pub(crate) fn live_first(&self) -> Option<Arc<FirstProcess>> {
+        self.first().filter(|first| first.child.is_alive())
+    }
+
+    pub(crate) fn set_first(&self, first: Option<FirstProcess>) {
+        *lock(&self.first) = first.map(Arc::new);
+    }
+}
+
+/// The agent's state, shared by all calls.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) boot: Boot,
+    /// The agent's own PID namespace, to come back to after a fork into the box's.
+    pub(crate) own_pid_namespace: io::Result<OwnedFd>,
+    serving_after: Mutex<Option<Duration>>,
+    phase: Mutex<Phase>,
+    executions: watch::Sender<usize>,
+    execution_numbers: AtomicU64,
+    end: watch::Sender<bool>,
+}
+
+impl Agent {
+    pub(crate) fn new(boot: Boot) -> Self {
+        Agent {
+            boot,
+            own_pid_namespace: std::fs::File::open("/proc/self/ns/pid").map(Into::into),
+            serving_after: Mutex::default(),
+            phase: Mutex::default(),
+            executions: watch::Sender::new(0),
+            execution_numbers: AtomicU64::new(1),
+            end: watch::Sender::new(false),
+        }
+    }
+
+    /// Notes the first time that the stream was open.
+    pub(crate) fn mark_serving(&self) {
+        lock(&self.serving_after).get_or_insert_with(|| self.boot.elapsed());
+    }
+
+    /// Time from the agent's start until the stream was open for the first time.
+    pub(crate) fn serving_after(&self) -> Duration {
+        lock(&self.serving_after).unwrap_or_default()
+    }
+
+    /// Claims the one Configure of this start; gives it back when dropped without a box.
+    pub(crate) fn begin_configure(&self) -> Result<ConfigureClaim<'_>, Status> {
+        let mut phase = lock(&self.phase);
+        match *phase {
+            Phase::Blank => {
+                *phase = Phase::Configuring;
+                Ok(ConfigureClaim(self))
+            }
+            Phase::Configuring | Phase::Box(_) => Err(Status::failed_precondition(
+                "this machine was configured: a machine is one box's, from start to end",
+            )),
+            Phase::Ending => Err(ending()),
+        }
+    }
+
+    /// The box.
+    pub(crate) fn configured(&self) -> Result<Arc<BoxState>, Status> {
+        match &*lock(&self.phase) {
+            Phase::Box(state) => Ok(Arc::clone(state)),
+            Phase::Blank | Phase::Configuring => Err(Status::failed_precondition(
+                "this machine was not configured yet: it has no box",
+            )),
+            Phase::Ending => Err(ending()),
+        }
+    }
+
+    /// Claims the one Shutdown; the box if there was one.
+    pub(crate) fn begin_shutdown(&self) -> Result<Option<Arc<BoxState>>, Status> {
+        let mut phase = lock(&self.phase);
+        match std::mem::replace(&mut *phase, Phase::Ending) {
+            Phase::Box(state) => Ok(Some(state)),
+            Phase::Blank | Phase::Configuring => Ok(None),
+            Phase::Ending => Err(ending()),
+        }
+    }
+
+    /// A number that no other execution of this start has.
+    pub(crate) fn next_execution_number(&self) -> u64 {
+        self.execution_numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts an execution until the guard is dropped.
+    pub(crate) fn count_execution(self: &Arc<Self>) -> ExecutionCount {
+        self.executions.send_modify(|count| *count += 1);
+        ExecutionCount(Arc::clone(self))
+    }
+
+    /// Waits until no execution has anything left to deliver.
+    pub(crate) async fn executions_over(&self) {
+        let mut executions = self.executions.subscribe();
+        // The sender is in self.
+        let _ = executions.wait_for(|count| *count == 0).await;
+    }
+
+    /// Makes [`Agent::ended`] ready.
+    pub(crate) fn end(&self) {
+        self.end.send_replace(true);
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        *self.end.borrow()
+    }
+
+    /// Ready when the machine is to be powered off.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut end = self.end.subscribe();
+        async move {
+            let _ = end.wait_for(|end| *end).await;
+        }
+    }
+}
+
+/// See [`Agent::begin_configure`].
+pub(crate) struct ConfigureClaim<'a>(&'a Agent);
+
+impl ConfigureClaim<'_> {
+    pub(crate) fn finish(self, state: BoxState) {
+        let mut phase = lock(&self.0.phase);
+        if matches!(*phase, Phase::Configuring) {
+            *phase = Phase::Box(Arc::new(state));
+        }
+    }
+}
+
+impl Drop for ConfigureClaim<'_> {
+    fn drop(&mut self) {
+        let mut phase = lock(&self.0.phase);
+        if matches!(*phase, Phase::Configuring) {
+            *phase = Phase::Blank;
+        }
+    }
+}
+
+/// See [`Agent::count_execution`].
+#[derive(Debug)]
+pub(crate) struct ExecutionCount(Arc<Agent>);
+
+impl Drop for ExecutionCount {
+    fn drop(&mut self) {
+        self.0.executions.send_modify(|count| *count -= 1);
+    }
+}
+
+fn ending() -> Status {
+    Status::failed_precondition("this machine is shutting down")
+}
+
+/// A lock is only poisoned by a panic, which ends process 1 and with it the machine.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
