@@ -235,7 +235,7 @@ pub(crate) struct Index {
 /// What a reference can lead to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Document {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     Index(Index),
 }
 
@@ -304,7 +304,7 @@ impl Document {
                     });
                 }
                 let manifest = serde_json::from_slice(json).map_err(|e| DocumentError::json("manifest", &e))?;
-                Ok(Self::Manifest(manifest))
+                Ok(Self::Manifest(Box::new(manifest)))
             }
             other => Err(DocumentError::MediaType {
                 media_type: shorten(other),

@@ -89,7 +89,7 @@ impl ImageManifest {
         };
         let json = store.read(digest, limits.document_bytes)?;
         let manifest = match Document::parse(&json, None).map_err(unusable)? {
-            Document::Manifest(manifest) => manifest,
+            Document::Manifest(manifest) => *manifest,
             Document::Index(_) => {
                 return Err(ReadImageError::IsIndex { digest: digest.clone() });
             }

@@ -1,12 +1,14 @@
 //! Proving who asks, to registries that demand it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use base64::Engine as _;
 use boxlite_image::{
     AuthSource, ChallengeProblem, CredentialError, Credentials, ErrorKind, PullError, PullOptions, RegistryError, Tried,
 };
 use serde_json::json;
 
-use fake::{Asked, FakeRegistry, Home, Misdeed, quick};
+use fake::{Asked, FakeRegistry, Home, Misdeed, quick, registry_error};
 
 mod fake;
 
@@ -28,13 +30,6 @@ fn basic() -> String {
 
 fn with(auth: AuthSource) -> PullOptions {
     PullOptions { auth, ..quick() }
-}
-
-fn registry_error(error: &PullError) -> &RegistryError {
-    match error {
-        PullError::Registry { source, .. } => source,
-        other => panic!("{other:?}"),
-    }
 }
 
 fn shows_no_secret(error: &PullError) {

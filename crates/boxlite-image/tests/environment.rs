@@ -1,6 +1,8 @@
 //! What pulls take from the environment: proxies, credential files and helpers. Each pull
 //! runs in a process of its own, whose environment is made for it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! Registries behind TLS, trusted and not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use std::sync::Arc;
 
 use boxlite_image::{ErrorKind, PullError, PullOptions, RedirectProblem, Reference, RegistryError, TlsProblem};
@@ -9,7 +11,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use fake::{FakeRegistry, Home, Misdeed, quick};
+use fake::{FakeRegistry, Home, Misdeed, quick, registry_error};
 
 mod fake;
 
@@ -45,13 +47,6 @@ fn authority() -> Authority {
 
 fn reference(registry: &FakeRegistry) -> Reference {
     Reference::parse(&format!("localhost:{}/app:v1", registry.address.port())).unwrap()
-}
-
-fn registry_error(error: &PullError) -> &RegistryError {
-    match error {
-        PullError::Registry { source, .. } => source,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[tokio::test]

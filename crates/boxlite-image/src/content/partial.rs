@@ -14,7 +14,7 @@ pub(crate) enum Claim {
     /// Another pull, in this process or in another, is at it.
     Busy,
     /// It is the caller's.
-    Mine(Partial),
+    Mine(Box<Partial>),
 }
 
 /// A download of a blob that survives its process and is continued by the next. Locked: only
@@ -88,7 +88,7 @@ impl Partial {
         if exists(store, digest, size_bytes)? {
             return Ok(Claim::Exists);
         }
-        Ok(Claim::Mine(partial))
+        Ok(Claim::Mine(Box::new(partial)))
     }
 
     /// Hashes what an earlier attempt left.

@@ -7,7 +7,7 @@ fn store() -> (tempfile::TempDir, ContentStore) {
     (dir, store)
 }
 
-fn mine(store: &ContentStore, digest: &Digest, size: u64) -> Partial {
+fn mine(store: &ContentStore, digest: &Digest, size: u64) -> Box<Partial> {
     match Partial::claim(store, digest, size).unwrap() {
         Claim::Mine(partial) => partial,
         other => panic!("{other:?}"),

@@ -62,7 +62,7 @@ fn what_is_no_image_says_what_it_is() {
     negative["layers"][0]["size"] = (-1).into();
     assert!(matches!(parse(&negative, None), Err(DocumentError::Json { .. })));
     let mut deep = "[".repeat(100_000);
-    deep.push_str("1");
+    deep.push('1');
     assert!(matches!(
         Document::parse(deep.as_bytes(), None),
         Err(DocumentError::Json { .. })

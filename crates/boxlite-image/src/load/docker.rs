@@ -214,7 +214,11 @@ fn original_manifests(job: &Job, archive: &Archive) -> Vec<Original> {
         };
         match Document::parse(&json, Some(&descriptor.media_type)) {
             Ok(Document::Manifest(manifest)) if manifest.check(&job.options.limits).is_ok() => {
-                found.push(Original { digest, json, manifest });
+                found.push(Original {
+                    digest,
+                    json,
+                    manifest: *manifest,
+                });
             }
             Ok(Document::Index(index)) => todo.extend(index.manifests.into_iter().take(MAX_MANIFESTS)),
             _ => {}

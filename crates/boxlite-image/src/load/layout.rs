@@ -197,7 +197,7 @@ fn load_group(
                         limit: MAX_DEPTH as u64,
                     });
                 }
-                Document::Manifest(manifest) => manifest,
+                Document::Manifest(manifest) => *manifest,
             };
             let unusable = job.unusable(&candidate.digest);
             manifest.check(&job.options.limits).map_err(&unusable)?;

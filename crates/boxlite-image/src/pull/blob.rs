@@ -48,7 +48,7 @@ impl Download<'_> {
         };
         self.tell(partial.written_bytes(), LayerState::Downloading);
         let mut slot = Some(partial);
-        let outcome = self.from_anywhere(&mut slot).await;
+        let outcome = self.download(&mut slot).await;
         // Closed before anyone hears of it, so that the lock is free by then.
         blocking(move || drop(slot)).await?;
         outcome?;
@@ -56,10 +56,10 @@ impl Download<'_> {
         Ok(())
     }
 
-    async fn from_anywhere(&self, slot: &mut Option<Partial>) -> Result<(), Failure> {
+    async fn download(&self, slot: &mut Option<Box<Partial>>) -> Result<(), Failure> {
         let mut round = self.asker.round();
         while let Some(session) = round.next_session() {
-            match self.from(session, slot).await {
+            match self.download_from(session, slot).await {
                 Ok(()) => {
                     round.succeeded();
                     return Ok(());
@@ -86,7 +86,7 @@ impl Download<'_> {
     }
 
     /// Waits until the blob is there or is ours to download.
-    async fn claim(&self) -> Result<Option<Partial>, Failure> {
+    async fn claim(&self) -> Result<Option<Box<Partial>>, Failure> {
         let mut is_told = false;
         loop {
             let (store, digest) = (self.store.clone(), self.descriptor.digest.clone());
@@ -115,7 +115,7 @@ impl Download<'_> {
 
     /// Downloads from one endpoint, as often as the policy allows. The partial is taken from
     /// the slot and put back, whatever happens.
-    async fn from(&self, session: &Session, slot: &mut Option<Partial>) -> Result<(), Failure> {
+    async fn download_from(&self, session: &Session, slot: &mut Option<Box<Partial>>) -> Result<(), Failure> {
         let mut backoff = Backoff::new(&self.asker.options.retry);
         let mut may_restart = true;
         loop {
@@ -180,7 +180,7 @@ impl Download<'_> {
     }
 
     /// Asks once for what is missing and writes what comes.
-    async fn attempt(&self, session: &Session, mut partial: Partial) -> Result<(Ended, Partial), Failure> {
+    async fn attempt(&self, session: &Session, mut partial: Box<Partial>) -> Result<(Ended, Box<Partial>), Failure> {
         let offset = partial.written_bytes();
         if offset == partial.size_bytes() {
             return Ok((Ended::Complete, partial));
@@ -258,7 +258,7 @@ impl Download<'_> {
 
     /// Writes the answer's body to the partial, in a thread of its own: the network does not
     /// wait for hashing and the disk, nor they for it.
-    async fn receive(&self, mut answer: Answer, partial: Partial) -> Result<(Ended, Partial), Failure> {
+    async fn receive(&self, mut answer: Answer, partial: Box<Partial>) -> Result<(Ended, Box<Partial>), Failure> {
         let size = partial.size_bytes();
         let mut current = partial.written_bytes();
         let mut meter = Meter::new(&self.asker.progress);
@@ -297,7 +297,7 @@ impl Download<'_> {
     }
 }
 
-async fn restart(mut partial: Partial) -> Result<Partial, Failure> {
+async fn restart(mut partial: Box<Partial>) -> Result<Box<Partial>, Failure> {
     blocking(move || partial.restart().map(|()| partial))
         .await?
         .map_err(Failure::Content)
@@ -306,11 +306,11 @@ async fn restart(mut partial: Partial) -> Result<Partial, Failure> {
 /// A thread that hashes and writes what it is sent.
 struct Sink {
     pieces: mpsc::Sender<Bytes>,
-    writer: JoinHandle<Result<Partial, ContentError>>,
+    writer: JoinHandle<Result<Box<Partial>, ContentError>>,
 }
 
 impl Sink {
-    fn open(mut partial: Partial) -> Self {
+    fn open(mut partial: Box<Partial>) -> Self {
         let (pieces, mut queue) = mpsc::channel::<Bytes>(QUEUED_PIECES);
         let writer = tokio::task::spawn_blocking(move || {
             while let Some(piece) = queue.blocking_recv() {
@@ -328,7 +328,7 @@ impl Sink {
     }
 
     /// Waits until everything sent is written.
-    async fn close(self) -> Result<Partial, Failure> {
+    async fn close(self) -> Result<Box<Partial>, Failure> {
         drop(self.pieces);
         match self.writer.await {
             Ok(partial) => Ok(partial?),

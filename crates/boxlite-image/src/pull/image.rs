@@ -77,7 +77,7 @@ impl<'a> Puller<'a> {
             Document::Manifest(manifest) => Chosen {
                 digest: top.digest,
                 json_bytes: top.json_bytes,
-                manifest,
+                manifest: *manifest,
                 platform: None,
             },
             Document::Index(index) => self.descend(index.manifests).await?,
@@ -193,7 +193,7 @@ impl<'a> Puller<'a> {
                         todo.push((index.manifests, platform, depth + 1));
                         continue;
                     }
-                    Document::Manifest(manifest) => manifest,
+                    Document::Manifest(manifest) => *manifest,
                 };
                 if platform.is_some() {
                     return Ok(Chosen {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use boxlite_image::{
-    AuthSource, ContentStore, Digest, ImageManifest, ProgressFn, PullError, PullOptions, Reference, RetryPolicy,
-    Timeouts, pull,
+    AuthSource, ContentStore, Digest, ImageManifest, ProgressFn, PullError, PullOptions, Reference, RegistryError,
+    RetryPolicy, Timeouts, pull,
 };
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -298,6 +298,13 @@ impl Home {
             .iter()
             .map(|dir| std::fs::read_dir(self.store.root().join(dir)).unwrap().count())
             .sum()
+    }
+}
+
+pub(crate) fn registry_error(error: &PullError) -> &RegistryError {
+    match error {
+        PullError::Registry { source, .. } => source,
+        other => panic!("{other:?}"),
     }
 }
 
