@@ -4,10 +4,10 @@
 //! the library does not is terminals, signals and how things read.
 #![forbid(unsafe_code)]
 
-mod accelerator_warning;
 mod box_args;
 mod cli;
 mod commands;
+mod engine_warning;
 mod failure;
 mod format;
 mod home;

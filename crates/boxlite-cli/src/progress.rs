@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use boxlite::{LayerState, Progress, ProgressFn, no_progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::value::byte_size::ByteSize;
+
 /// How many digits of a digest tell layers apart.
 const DIGEST_DIGITS: usize = 12;
 
@@ -73,7 +75,7 @@ impl Bars {
             } => self.head(format!(
                 "{layers} {}, {}",
                 if layers == 1 { "layer" } else { "layers" },
-                crate::value::byte_size::ByteSize(total_bytes)
+                ByteSize(total_bytes)
             )),
             Progress::Layer {
                 digest,
@@ -86,6 +88,15 @@ impl Bars {
                     "boxlite: {}: {reason}; attempt {attempt}",
                     short(&what)
                 )));
+            }
+            Progress::Reading {
+                path,
+                current_bytes,
+                total_bytes,
+            } => {
+                let read = ByteSize(current_bytes);
+                let of = total_bytes.map_or_else(String::new, |total| format!(" of {}", ByteSize(total)));
+                self.head(format!("reading {}: {read}{of}", path.display()));
             }
             Progress::BuildingRootfs { .. } => self.head("building the root filesystem".to_owned()),
             Progress::Done { .. } => {
@@ -206,6 +217,16 @@ mod tests {
             reason: "reset".into(),
             attempt: 2,
         });
+        show(Progress::Reading {
+            path: "/tmp/image.tar".into(),
+            current_bytes: 5_000_000,
+            total_bytes: Some(10_000_000),
+        });
+        {
+            let bars = display.bars.as_ref().unwrap().lock().unwrap();
+            let head = bars.head.as_ref().unwrap().message();
+            assert_eq!(head, "reading /tmp/image.tar: 5.00MB of 10.0MB");
+        }
         show(Progress::BuildingRootfs { digest: "d".into() });
         {
             let bars = display.bars.as_ref().unwrap().lock().unwrap();

@@ -134,11 +134,7 @@ fn a_home_that_can_not_be_made_is_an_error() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains(inside.to_str().unwrap()),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains(file.to_str().unwrap()), "{}", stderr(&output));
 }
 
 #[test]

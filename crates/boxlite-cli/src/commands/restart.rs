@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::run::{start_failure, warn_about_accelerator};
+use super::run::{start_failure, warn_about_engine};
 use super::start::check_background;
 use super::stop::StopHow;
 use crate::cli::GlobalArgs;
@@ -29,7 +29,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: RestartArgs) -> Result<u8, Fa
         check_background(&handle.info().await?)?;
         handle.stop(args.how.options()).await?;
         handle.start().await.map_err(start_failure)?;
-        warn_about_accelerator(&handle).await;
+        warn_about_engine(&handle).await;
         output::line(name)
     })
     .await

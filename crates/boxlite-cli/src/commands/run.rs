@@ -3,9 +3,9 @@
 use boxlite::{AttachOptions, BoxHandle, Client, Diagnose, ErrorCode, RemoveOptions, StartError};
 use clap::Args;
 
-use crate::accelerator_warning;
 use crate::box_args::{BoxArgs, IdFile};
 use crate::cli::GlobalArgs;
+use crate::engine_warning;
 use crate::failure::{Failure, Report};
 use crate::output;
 use crate::progress::Display;
@@ -72,7 +72,7 @@ async fn detached(handle: &BoxHandle, signals: &mut Signals) -> Result<u8, Failu
         remove(handle, signals).await;
         return Err(failure);
     }
-    warn_about_accelerator(handle).await;
+    warn_about_engine(handle).await;
     output::line(handle.id())?;
     Ok(0)
 }
@@ -91,7 +91,7 @@ async fn attached(handle: &BoxHandle, streams: Streams, signals: &mut Signals) -
             return Err(failure);
         }
     };
-    warn_about_accelerator(handle).await;
+    warn_about_engine(handle).await;
     session::attend(execution, streams, Attached::OwnBox(handle), signals).await
 }
 
@@ -125,9 +125,9 @@ async fn remove(handle: &BoxHandle, signals: &mut Signals) {
     }
 }
 
-pub(crate) async fn warn_about_accelerator(handle: &BoxHandle) {
+pub(crate) async fn warn_about_engine(handle: &BoxHandle) {
     match handle.info().await {
-        Ok(info) => accelerator_warning::warn_once(&info),
+        Ok(info) => engine_warning::warn_once(&info),
         // A short command with --rm is over by now.
         Err(error) => tracing::debug!(%error, "the accelerator is not known"),
     }

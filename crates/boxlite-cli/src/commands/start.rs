@@ -3,7 +3,7 @@
 use boxlite::{AttachOptions, BoxInfo};
 use clap::Args;
 
-use super::run::{start_failure, warn_about_accelerator};
+use super::run::{start_failure, warn_about_engine};
 use crate::cli::GlobalArgs;
 use crate::failure::{Failure, Report};
 use crate::session::{self, Attached, Streams};
@@ -60,7 +60,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: StartArgs, signals: &mut Sign
     let execution = signals
         .unless_stopped(async { handle.start_attached(options).await.map_err(start_failure) })
         .await?;
-    warn_about_accelerator(&handle).await;
+    warn_about_engine(&handle).await;
     let attached = if info.detached {
         Attached::Box(&handle)
     } else {
@@ -86,7 +86,7 @@ async fn in_background(global: &GlobalArgs, args: &StartArgs) -> Result<u8, Fail
         }
         check_background(&info)?;
         handle.start().await.map_err(start_failure)?;
-        warn_about_accelerator(&handle).await;
+        warn_about_engine(&handle).await;
         output::line(name)
     })
     .await
