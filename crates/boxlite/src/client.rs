@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use boxlite_image::ContentStore;
+use boxlite_store::{GarbageOptions, Home, RecoverError, RemoveBoxError};
 use serde::{Deserialize, Serialize};
 
-use crate::doctor::DoctorReport;
+use crate::doctor::{self, DoctorReport};
 use crate::error::{
-    CreateError, DiskUsageError, GetError, InfoError, ListError, OpenError, PruneError,
-    RemoveError, StateError,
+    CreateError, DiskUsageError, GetError, InfoError, ListError, OpenError, PruneError, RemoveError, RenameError,
+    StateError,
 };
 use crate::handle::BoxHandle;
-use crate::images::{Credentials, Images};
+use crate::images::{self, Credentials, Images};
 use crate::info::{BoxInfo, ListFilter};
 use crate::options::{BoxOptions, EngineKind};
 use crate::progress::{ProgressFn, no_progress};
+use crate::shared::{ENDED_GRACE_MS, KEEP_BLOBS_FOR, Parts, Shared};
 use crate::system::{DiskUsage, PruneOptions, PruneReport, SystemInfo};
+use crate::{create, lifecycle, record, survey};
 
 /// Manages the boxes and images of one home directory.
 ///
@@ -28,12 +32,21 @@ use crate::system::{DiskUsage, PruneOptions, PruneReport, SystemInfo};
 /// Several processes may have clients on the same home.
 #[derive(Debug, Clone)]
 pub struct Client {
+    owner: Arc<Owner>,
+}
+
+/// What the clones of a client share, and its handles don't: with the last clone the client
+/// is closed.
+#[derive(Debug)]
+struct Owner {
     shared: Arc<Shared>,
 }
 
-/// What a client and its handles have in common.
-#[derive(Debug)]
-pub(crate) struct Shared {}
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
 
 /// Which accelerator machines use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -59,10 +72,7 @@ impl std::str::FromStr for Accelerator {
             "kvm" => Ok(Self::Kvm),
             "hvf" => Ok(Self::Hvf),
             "tcg" => Ok(Self::Tcg),
-            _ => Err(crate::options::UnknownWord::new(
-                text,
-                "auto, kvm, hvf, tcg",
-            )),
+            _ => Err(crate::options::UnknownWord::new(text, "auto, kvm, hvf, tcg")),
         }
     }
 }
@@ -76,6 +86,8 @@ pub struct RegistryOptions {
     pub plain_http: Vec<String>,
     /// For a registry, others to ask before it, in this order: `https://host[:port]`.
     pub mirrors: BTreeMap<String, Vec<String>>,
+    /// PEM files with certificates of authorities to trust beside the system's.
+    pub ca_certificates: Vec<PathBuf>,
     /// Credentials by registry (`host[:port]`), before docker's and podman's files.
     pub credentials: BTreeMap<String, Credentials>,
 }
@@ -134,11 +146,99 @@ impl ClientBuilder {
     /// its schema is newer than this version, or when the environment names nonsense. A
     /// missing engine or bundle is no error here, but of the first start.
     pub async fn build(self) -> Result<Client, OpenError> {
-        Err(StateError::Closed.into())
+        let builder = self.with_environment()?;
+        let shared = tokio::task::spawn_blocking(move || builder.open())
+            .await
+            .map_err(StateError::Runtime)??;
+        Ok(Client {
+            owner: Arc::new(Owner { shared }),
+        })
+    }
+
+    /// Fills in what the environment says about what was not set.
+    pub(crate) fn with_environment(mut self) -> Result<Self, OpenError> {
+        if self.home.is_none() {
+            self.home = Some(default_home()?);
+        }
+        if self.engine.is_none() {
+            self.engine = variable("BOXLITE_ENGINE")?;
+        }
+        if self.accelerator.is_none() {
+            self.accelerator = variable("BOXLITE_ACCEL")?;
+        }
+        if self.bundle_dir.is_none() {
+            self.bundle_dir = path_variable("BOXLITE_BUNDLE_DIR");
+        }
+        Ok(self)
+    }
+
+    /// Opens and repairs the home. Blocking.
+    fn open(self) -> Result<Arc<Shared>, OpenError> {
+        let path = self.home.ok_or(OpenError::NoHome)?;
+        let home = Home::open(&path)?;
+        let content = ContentStore::open(home.content_dir())?;
+        let garbage = GarbageOptions {
+            keep_blobs_for: KEEP_BLOBS_FOR,
+        };
+        match home.recover(&record::parse_exit_record, ENDED_GRACE_MS, &garbage) {
+            Ok(_) => {}
+            Err(RecoverError::Reconcile(error)) => return Err(StateError::from(error).into()),
+            Err(RecoverError::Remove(RemoveBoxError::Database(error))) => {
+                return Err(StateError::from(error).into());
+            }
+            // What can't be deleted is no reason not to work; the next recovery tries again.
+            Err(error) => tracing::warn!(%error, "the home is not all cleaned up"),
+        }
+        Shared::new(Parts {
+            home,
+            content,
+            engine: self.engine.unwrap_or_default(),
+            accelerator: self.accelerator.unwrap_or_default(),
+            bundle_dir: self.bundle_dir,
+            registries: self.registries,
+        })
+        .map_err(OpenError::Pipe)
     }
 }
 
+fn path_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+fn default_home() -> Result<PathBuf, OpenError> {
+    if let Some(home) = path_variable("BOXLITE_HOME") {
+        return Ok(home);
+    }
+    let home = path_variable("HOME").ok_or(OpenError::NoHome)?;
+    Ok(home.join(".boxlite"))
+}
+
+/// A variable of the environment as one of a few words.
+fn variable<T>(name: &'static str) -> Result<Option<T>, OpenError>
+where
+    T: std::str::FromStr<Err = crate::options::UnknownWord>,
+{
+    let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy().into_owned();
+    value
+        .parse()
+        .map(Some)
+        .map_err(|error: crate::options::UnknownWord| OpenError::Environment {
+            variable: name,
+            value,
+            reason: error.to_string(),
+        })
+}
+
 impl Client {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
     /// Begins to open a client.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
@@ -159,13 +259,9 @@ impl Client {
     ///
     /// # Errors
     /// See [`CreateError`].
-    pub async fn create_with(
-        &self,
-        options: BoxOptions,
-        progress: ProgressFn,
-    ) -> Result<BoxHandle, CreateError> {
-        let _ = (options, progress);
-        Err(StateError::Closed.into())
+    pub async fn create_with(&self, options: BoxOptions, progress: ProgressFn) -> Result<BoxHandle, CreateError> {
+        let record = create::create(self.shared(), options, progress).await?;
+        Ok(BoxHandle::new(Arc::clone(self.shared()), &record))
     }
 
     /// Finds a box by name, id, or the beginning of an id.
@@ -173,8 +269,9 @@ impl Client {
     /// # Errors
     /// When there is none, or the beginning is not unique.
     pub async fn get(&self, id_or_name: &str) -> Result<BoxHandle, GetError> {
-        let _ = id_or_name;
-        Err(StateError::Closed.into())
+        let reference = id_or_name.to_owned();
+        let record = self.shared().blocking(move |shared| shared.find(&reference)).await?;
+        Ok(BoxHandle::new(Arc::clone(self.shared()), &record))
     }
 
     /// Lists boxes, the newest first.
@@ -182,27 +279,37 @@ impl Client {
     /// # Errors
     /// When the home's state can't be read.
     pub async fn list(&self, filter: ListFilter) -> Result<Vec<BoxInfo>, ListError> {
-        let _ = filter;
-        Err(StateError::Closed.into())
+        self.shared().reap();
+        self.shared().blocking(move |shared| list(shared, &filter)).await
+    }
+
+    /// Gives a box another name.
+    ///
+    /// # Errors
+    /// When there is no such box, the name is taken, or it can't be a name.
+    pub async fn rename(&self, id_or_name: &str, name: &str) -> Result<(), RenameError> {
+        let (reference, name) = (id_or_name.to_owned(), name.to_owned());
+        self.shared()
+            .blocking(move |shared| {
+                let record = shared.find(&reference)?;
+                Ok(shared.home.rename_box(&record.id, &name)?)
+            })
+            .await
     }
 
     /// Removes a box with its disk and logs.
     ///
     /// # Errors
     /// When there is none, or it runs and `force` is not set.
-    pub async fn remove(
-        &self,
-        id_or_name: &str,
-        options: RemoveOptions,
-    ) -> Result<(), RemoveError> {
-        let _ = (id_or_name, options);
-        Err(StateError::Closed.into())
+    pub async fn remove(&self, id_or_name: &str, options: RemoveOptions) -> Result<(), RemoveError> {
+        let handle = self.get(id_or_name).await?;
+        handle.remove(options).await
     }
 
     /// The images of this home.
     #[must_use]
     pub fn images(&self) -> Images {
-        Images::new(Arc::clone(&self.shared))
+        Images::new(Arc::clone(self.shared()))
     }
 
     /// What this client works with.
@@ -211,18 +318,23 @@ impl Client {
     /// When the home's state can't be read. A missing engine or bundle is part of the
     /// answer, not an error.
     pub async fn info(&self) -> Result<SystemInfo, InfoError> {
-        Err(StateError::Closed.into())
+        survey::info(self.shared()).await
     }
 
     /// Checks everything that a start needs.
     pub async fn doctor(&self) -> DoctorReport {
-        DoctorReport::default()
+        let shared = self.shared();
+        let mut builder = Self::builder()
+            .home(shared.home.path())
+            .engine(shared.engine)
+            .accelerator(shared.accelerator);
+        builder.bundle_dir.clone_from(&shared.bundle_dir);
+        doctor::examine(builder).await
     }
 
     /// The same checks where a client can't even be opened.
     pub async fn doctor_for(builder: ClientBuilder) -> DoctorReport {
-        let _ = builder;
-        DoctorReport::default()
+        doctor::examine(builder).await
     }
 
     /// What the home takes of the host's disk.
@@ -230,7 +342,7 @@ impl Client {
     /// # Errors
     /// When the home's state or files can't be read.
     pub async fn disk_usage(&self) -> Result<DiskUsage, DiskUsageError> {
-        Err(StateError::Closed.into())
+        self.shared().blocking(survey::disk_usage).await
     }
 
     /// Removes what is not used.
@@ -239,13 +351,45 @@ impl Client {
     /// When the home's state or files can't be read or written. What was removed before
     /// stays removed.
     pub async fn prune(&self, options: PruneOptions) -> Result<PruneReport, PruneError> {
-        let _ = options;
-        Err(StateError::Closed.into())
+        self.shared().reap();
+        self.shared()
+            .blocking(move |shared| survey::prune(shared, options))
+            .await
     }
 
     /// Closes the client and waits until its boxes that are not detached have stopped.
     /// Clones and handles are closed with it.
-    pub async fn close(self) {}
+    pub async fn close(self) {
+        let shared = Arc::clone(self.shared());
+        let boxes = shared.close();
+        lifecycle::wait_for_tied(&shared, boxes).await;
+    }
+}
+
+/// The boxes that a filter lets through, the newest first. Blocking.
+fn list(shared: &Shared, filter: &ListFilter) -> Result<Vec<BoxInfo>, ListError> {
+    shared.settle()?;
+    let records = shared.home.list_boxes().map_err(StateError::from)?;
+    let mut boxes = Vec::new();
+    for record in records {
+        let name = record.name.clone();
+        let digest = record.image_digest.clone();
+        match record::info(&shared.home, record) {
+            Ok(info) => {
+                let descends = filter.ancestors.is_empty()
+                    || filter
+                        .ancestors
+                        .iter()
+                        .any(|ancestor| images::descends(&info.image, digest.as_ref(), ancestor));
+                if descends && filter.matches(&info) {
+                    boxes.push(info);
+                }
+            }
+            // One box that another version made must not hide all the others.
+            Err(error) => tracing::warn!(%error, name, "a box can't be listed"),
+        }
+    }
+    Ok(boxes)
 }
 
 /// How [`Client::remove`] removes.

@@ -4,22 +4,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use boxlite_protocol::guest::{MetricsRequest, ProcessesRequest};
+use boxlite_protocol::shim::EngineMetricsRequest;
+use boxlite_store::{BoxId, BoxRecord};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
 use crate::attach::AttachOptions;
 use crate::client::RemoveOptions;
-use crate::client::Shared;
-use crate::copy::{CopyOptions, CopyReport, TarStream};
+use crate::connection::Connection;
+use crate::copy::{self, CopyOptions, CopyReport, TarStream};
 use crate::error::{
-    AttachError, CopyError, ExecError, KillError, LogsError, QueryError, RemoveError, RestartError,
-    StartError, StateError, StopError, WaitError,
+    AgentError, AttachError, CopyError, ExecError, GetError, KillError, LogsError, QueryError, RemoveError,
+    RestartError, StartError, StateError, StopError, WaitError,
 };
-use crate::execution::{ExecOptions, Execution};
+use crate::execution::{ExecOptions, Execution, NotStarted};
 use crate::exit_status::ExitStatus;
-use crate::info::{BoxInfo, Metrics, ProcessInfo};
-use crate::logs::{LogOptions, LogStream};
+use crate::info::{BoxInfo, HostMetrics, Metrics, ProcessInfo};
+use crate::logs::{self, LogOptions, LogStream};
+use crate::shared::Shared;
 use crate::signal::Signal;
+use crate::{launch, lifecycle, record, rpc};
 
 /// A box of a home; from [`crate::Client::create`] or [`crate::Client::get`].
 ///
@@ -27,7 +32,7 @@ use crate::signal::Signal;
 #[derive(Debug, Clone)]
 pub struct BoxHandle {
     shared: Arc<Shared>,
-    id: String,
+    id: BoxId,
     name: String,
 }
 
@@ -43,10 +48,29 @@ pub struct StopOptions {
 }
 
 impl BoxHandle {
+    pub(crate) fn new(shared: Arc<Shared>, record: &BoxRecord) -> Self {
+        Self {
+            shared,
+            id: record.id.clone(),
+            name: record.name.clone(),
+        }
+    }
+
+    /// The box as it really is, and a connection to its supervisor.
+    async fn connect(&self) -> Result<(BoxRecord, Connection), ReachError> {
+        let record = lifecycle::current(&self.shared, &self.id)
+            .await
+            .map_err(ReachError::Get)?;
+        let connection = lifecycle::connect(&self.shared, &record)
+            .await
+            .map_err(|error| ReachError::Agent(error.into()))?;
+        Ok((record, connection))
+    }
+
     /// The box's id, 32 hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        self.id.as_str()
     }
 
     /// The box's name.
@@ -60,8 +84,8 @@ impl BoxHandle {
     /// # Errors
     /// When the box is gone or the home's state can't be read.
     pub async fn info(&self) -> Result<BoxInfo, QueryError> {
-        let _ = &self.shared;
-        Err(StateError::Closed.into())
+        let record = lifecycle::current(&self.shared, &self.id).await?;
+        Ok(record::info(&self.shared.home, record)?)
     }
 
     /// Starts the machine and, if the box has one, its main process. Returns when both run.
@@ -72,7 +96,7 @@ impl BoxHandle {
     /// [`StartError`] says how far the start came, with the last console lines, the likely
     /// cause and the next command.
     pub async fn start(&self) -> Result<(), StartError> {
-        Err(StateError::Closed.into())
+        launch::start(&self.shared, &self.id).await
     }
 
     /// Starts the machine, and its main process with its streams attached: nothing that it
@@ -81,8 +105,7 @@ impl BoxHandle {
     /// # Errors
     /// As [`start`](Self::start); also when the box has no main process.
     pub async fn start_attached(&self, options: AttachOptions) -> Result<Execution, StartError> {
-        let _ = options;
-        Err(StateError::Closed.into())
+        launch::start_attached(&self.shared, &self.id, options).await
     }
 
     /// Attaches to the main process of the running box. Output begins now; what came
@@ -91,8 +114,17 @@ impl BoxHandle {
     /// # Errors
     /// When the box does not run or has no main process.
     pub async fn attach(&self, options: AttachOptions) -> Result<Execution, AttachError> {
-        let _ = options;
-        Err(StateError::Closed.into())
+        let (record, connection) = self.connect().await?;
+        if record::config(&record)?.is_idle() {
+            return Err(AttachError::NoMainProcess { name: record.name });
+        }
+        let box_dir = self.shared.home.box_dir(&self.id);
+        Execution::attach(connection, box_dir, options, false)
+            .await
+            .map_err(|error| match error {
+                NotStarted::Refused(refusal) => AttachError::Refused { refusal },
+                NotStarted::Failed(error) => error.into(),
+            })
     }
 
     /// Stops the box in order: signal, grace, kill, sync, power off. Returns when it is
@@ -103,8 +135,15 @@ impl BoxHandle {
     /// # Errors
     /// When the box is gone or its supervisor does not answer.
     pub async fn stop(&self, options: StopOptions) -> Result<(), StopError> {
-        let _ = options;
-        Err(StateError::Closed.into())
+        let record = lifecycle::stop(&self.shared, &self.id, options).await?;
+        self.shared.untie(self.id.as_str());
+        self.shared
+            .blocking(move |shared| {
+                shared.remove_if_due(&record);
+                Ok::<_, StateError>(())
+            })
+            .await?;
+        Ok(())
     }
 
     /// Signals the main process. SIGKILL ends the box, and so does any fatal signal to an
@@ -113,8 +152,7 @@ impl BoxHandle {
     /// # Errors
     /// When the box does not run.
     pub async fn kill(&self, signal: Signal) -> Result<(), KillError> {
-        let _ = signal;
-        Err(StateError::Closed.into())
+        lifecycle::kill(&self.shared, &self.id, signal).await
     }
 
     /// Stops the box if it runs, and starts it.
@@ -122,7 +160,17 @@ impl BoxHandle {
     /// # Errors
     /// As [`stop`](Self::stop) and [`start`](Self::start).
     pub async fn restart(&self, options: StopOptions) -> Result<(), RestartError> {
-        self.stop(options).await?;
+        let record = lifecycle::current(&self.shared, &self.id)
+            .await
+            .map_err(StopError::from)?;
+        if record.auto_remove && record.state.is_live() {
+            return Err(RestartError::AutoRemove { name: record.name });
+        }
+        // How the old run ended is no reason not to begin a new one.
+        match self.stop(options).await {
+            Ok(()) | Err(StopError::Failed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
         self.start().await.map_err(Box::new)?;
         Ok(())
     }
@@ -133,7 +181,7 @@ impl BoxHandle {
     /// # Errors
     /// When the box was never started or is gone, or its machine failed.
     pub async fn wait(&self) -> Result<ExitStatus, WaitError> {
-        Err(StateError::Closed.into())
+        lifecycle::wait(&self.shared, &self.id).await
     }
 
     /// Removes the box with its disk and logs.
@@ -141,8 +189,7 @@ impl BoxHandle {
     /// # Errors
     /// When it runs and `force` is not set.
     pub async fn remove(&self, options: RemoveOptions) -> Result<(), RemoveError> {
-        let _ = options;
-        Err(StateError::Closed.into())
+        lifecycle::remove(&self.shared, &self.id, options.force).await
     }
 
     /// Runs one process in the box. Returns when it runs.
@@ -150,8 +197,9 @@ impl BoxHandle {
     /// # Errors
     /// When the box does not run, or the agent refuses ([`ExecError::refusal`]).
     pub async fn exec(&self, options: ExecOptions) -> Result<Execution, ExecError> {
-        let _ = options;
-        Err(StateError::Closed.into())
+        let (record, connection) = self.connect().await?;
+        let config = record::config(&record)?;
+        Execution::exec(connection, &config, options).await
     }
 
     /// What the main process has written, at every start of the box.
@@ -159,8 +207,8 @@ impl BoxHandle {
     /// # Errors
     /// When the box is gone or the log can't be opened.
     pub async fn logs(&self, options: LogOptions) -> Result<LogStream, LogsError> {
-        let _ = options;
-        Err(StateError::Closed.into())
+        let record = lifecycle::current(&self.shared, &self.id).await?;
+        logs::open(&self.shared, record, options).await
     }
 
     /// What the running box uses.
@@ -168,7 +216,33 @@ impl BoxHandle {
     /// # Errors
     /// When the box does not run.
     pub async fn metrics(&self) -> Result<Metrics, QueryError> {
-        Err(StateError::Closed.into())
+        let (_, connection) = self.connect().await?;
+        let (mut guest, mut shim) = (connection.guest(), connection.shim());
+        let (inside, outside) = tokio::try_join!(
+            guest.metrics(MetricsRequest {}),
+            shim.engine_metrics(EngineMetricsRequest {})
+        )
+        .map_err(|status| rpc::call_error("metrics", &status))?;
+        let (inside, outside) = (inside.into_inner(), outside.into_inner());
+        Ok(Metrics {
+            sampled_at_ms: crate::clock::now_ms(),
+            cpu_usage_us: inside.cpu_usage_us,
+            memory_usage_bytes: inside.memory_usage_bytes,
+            memory_limit_bytes: inside.memory_limit_bytes,
+            net_rx_bytes: inside.net_rx_bytes,
+            net_tx_bytes: inside.net_tx_bytes,
+            block_read_bytes: inside.block_read_bytes,
+            block_write_bytes: inside.block_write_bytes,
+            processes: inside.processes,
+            disk_used_bytes: inside.disk_used_bytes,
+            disk_total_bytes: inside.disk_total_bytes,
+            uptime_us: inside.uptime_us,
+            host: HostMetrics {
+                cpu_us: outside.cpu_us,
+                rss_bytes: outside.rss_bytes,
+                pss_bytes: outside.pss_bytes,
+            },
+        })
     }
 
     /// The processes of the running box.
@@ -176,7 +250,28 @@ impl BoxHandle {
     /// # Errors
     /// When the box does not run.
     pub async fn processes(&self) -> Result<Vec<ProcessInfo>, QueryError> {
-        Err(StateError::Closed.into())
+        let (_, connection) = self.connect().await?;
+        let answer = connection
+            .guest()
+            .processes(ProcessesRequest {})
+            .await
+            .map_err(|status| rpc::call_error("processes", &status))?;
+        let processes = answer.into_inner().processes;
+        Ok(processes
+            .into_iter()
+            .map(|process| ProcessInfo {
+                pid: process.pid,
+                parent_pid: process.parent_pid,
+                uid: process.uid,
+                user: process.user,
+                cpu_us: process.cpu_us,
+                started_at_ms: process.started_unix_ms,
+                memory_bytes: process.memory_bytes,
+                state: process.state,
+                tty: process.tty,
+                command: process.command,
+            })
+            .collect())
     }
 
     /// Copies a file or folder of the host into the running box, by the rules of
@@ -197,8 +292,8 @@ impl BoxHandle {
         destination: &str,
         options: CopyOptions,
     ) -> Result<CopyReport, CopyError> {
-        let _ = (source, destination, options);
-        Err(StateError::Closed.into())
+        let (_, connection) = self.connect().await?;
+        copy::copy_in(&connection, source, destination, options).await
     }
 
     /// Copies a file or folder of the running box to the host, by the same rules as
@@ -217,25 +312,20 @@ impl BoxHandle {
         destination: &Path,
         options: CopyOptions,
     ) -> Result<CopyReport, CopyError> {
-        let _ = (source, destination, options);
-        Err(StateError::Closed.into())
+        let (_, connection) = self.connect().await?;
+        copy::copy_out(&connection, source, destination, options).await
     }
 
     /// Unpacks a tar stream into a folder of the running box, which must exist.
     ///
     /// # Errors
     /// When the folder is not there, or the stream is no tar stream.
-    pub async fn copy_in_tar<R>(
-        &self,
-        tar: R,
-        destination: &str,
-        options: CopyOptions,
-    ) -> Result<CopyReport, CopyError>
+    pub async fn copy_in_tar<R>(&self, tar: R, destination: &str, options: CopyOptions) -> Result<CopyReport, CopyError>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
-        let _ = (tar, destination, options);
-        Err(StateError::Closed.into())
+        let (_, connection) = self.connect().await?;
+        copy::copy_in_tar(&connection, tar, destination, options).await
     }
 
     /// A path of the running box as a tar stream (PAX), as the box sends it: whoever
@@ -243,12 +333,29 @@ impl BoxHandle {
     ///
     /// # Errors
     /// When the path is not there.
-    pub async fn copy_out_tar(
-        &self,
-        source: &str,
-        options: CopyOptions,
-    ) -> Result<TarStream, CopyError> {
-        let _ = (source, options);
-        Err(StateError::Closed.into())
+    pub async fn copy_out_tar(&self, source: &str, options: CopyOptions) -> Result<TarStream, CopyError> {
+        let (_, connection) = self.connect().await?;
+        copy::copy_out_tar(connection, source, options).await
     }
 }
+
+/// Why the supervisor of a box can't be spoken to.
+enum ReachError {
+    Get(GetError),
+    Agent(AgentError),
+}
+
+macro_rules! from_reach_error {
+    ($($error:ty),*) => {$(
+        impl From<ReachError> for $error {
+            fn from(error: ReachError) -> Self {
+                match error {
+                    ReachError::Get(error) => error.into(),
+                    ReachError::Agent(error) => error.into(),
+                }
+            }
+        }
+    )*};
+}
+
+from_reach_error!(AttachError, ExecError, QueryError, CopyError);

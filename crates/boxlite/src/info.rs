@@ -48,10 +48,7 @@ impl BoxState {
     /// Whether a machine exists, or is about to.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        matches!(
-            self,
-            Self::Starting | Self::Running | Self::Stopping | Self::Paused
-        )
+        matches!(self, Self::Starting | Self::Running | Self::Stopping | Self::Paused)
     }
 }
 
@@ -77,10 +74,7 @@ impl std::str::FromStr for BoxState {
         .into_iter()
         .find(|state| state.as_str() == text)
         .ok_or_else(|| {
-            crate::options::UnknownWord::new(
-                text,
-                "created, starting, running, stopping, stopped, paused, failed",
-            )
+            crate::options::UnknownWord::new(text, "created, starting, running, stopping, stopped, paused, failed")
         })
     }
 }
@@ -189,14 +183,21 @@ pub struct RunInfo {
     pub start_mode: Option<String>,
     /// How long each stage of the start took, in their order.
     pub stages: Vec<StageTiming>,
-    /// Process id of the supervisor on the host.
+    /// What a person should know about the engine that was taken.
+    pub warnings: Vec<String>,
+    /// Version of the agent in the guest.
+    pub agent_version: Option<String>,
+    /// Release of the guest's kernel.
+    pub kernel_release: Option<String>,
+    /// Process id of the supervisor on the host, while the box runs.
     pub shim_pid: Option<u32>,
 }
 
 /// One stage of a start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageTiming {
-    /// Name of the stage (`prepare`, `engine`, `kernel`, `agent`, `configure`, `main`).
+    /// Name of the stage (`launch`, `prepare`, `jail`, `engine`, `kernel`, `agent`, `configure`,
+    /// `main`).
     pub stage: String,
     /// Microseconds that it took.
     pub duration_us: u64,
@@ -248,6 +249,25 @@ impl ListFilter {
             all: true,
             ..Self::default()
         }
+    }
+
+    /// Whether a box passes, its image aside.
+    pub(crate) fn matches(&self, info: &BoxInfo) -> bool {
+        let state = if self.states.is_empty() {
+            self.all || info.state.is_alive()
+        } else {
+            self.states.contains(&info.state)
+        };
+        let any = |values: &[String], passes: &dyn Fn(&str) -> bool| {
+            values.is_empty() || values.iter().any(|value| passes(value))
+        };
+        state
+            && any(&self.ids, &|id| info.id.starts_with(id))
+            && any(&self.names, &|name| info.name.contains(name))
+            && self.labels.iter().all(|label| match label.split_once('=') {
+                Some((key, value)) => info.labels.get(key).is_some_and(|has| has == value),
+                None => info.labels.contains_key(label),
+            })
     }
 }
 

@@ -37,14 +37,23 @@ pub enum Progress {
         /// Bytes that there will be, when that is known.
         total_bytes: Option<u64>,
     },
-    /// Something failed and is tried again.
+    /// A request failed and is tried again.
     Retrying {
-        /// What failed: a digest, or a reference.
+        /// What is being pulled.
         what: String,
-        /// Why.
+        /// Why it failed.
         reason: String,
-        /// Which attempt comes now.
+        /// Which attempt comes now, counted from 1 for the first.
         attempt: u32,
+    },
+    /// A file or folder is being read.
+    Reading {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Bytes that were read.
+        current_bytes: u64,
+        /// Bytes that there are, when that is known.
+        total_bytes: Option<u64>,
     },
     /// The root filesystem is being built.
     BuildingRootfs {
@@ -75,6 +84,56 @@ pub enum LayerState {
     Complete,
     /// It was there already.
     Exists,
+}
+
+/// The same event as callers of this crate see it; `None` for one that is not known here.
+pub(crate) fn from_image(what: &str, event: boxlite_image::Progress) -> Option<Progress> {
+    use boxlite_image::{LayerState as State, Progress as Event};
+    Some(match event {
+        Event::Resolving { reference } => Progress::Resolving {
+            reference: reference.to_string(),
+        },
+        Event::Resolved {
+            digest,
+            layers,
+            total_bytes,
+        } => Progress::Resolved {
+            digest: digest.to_string(),
+            layers: layers as u64,
+            total_bytes,
+        },
+        Event::Layer {
+            digest,
+            current_bytes,
+            total_bytes,
+            state,
+        } => Progress::Layer {
+            digest: digest.to_string(),
+            state: match state {
+                State::Waiting => LayerState::Waiting,
+                State::Exists => LayerState::Exists,
+                State::Done => LayerState::Complete,
+                _ => LayerState::Downloading,
+            },
+            current_bytes,
+            total_bytes: Some(total_bytes),
+        },
+        Event::Retrying { attempt, error, .. } => Progress::Retrying {
+            what: what.to_owned(),
+            reason: error,
+            attempt,
+        },
+        Event::Reading {
+            path,
+            current_bytes,
+            total_bytes,
+        } => Progress::Reading {
+            path,
+            current_bytes,
+            total_bytes,
+        },
+        _ => return None,
+    })
 }
 
 /// A progress function that does nothing.

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 pub struct Signal(i32);
 
 const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
 ];
 
 /// The first real-time signal as the C library counts.
@@ -80,9 +80,7 @@ impl std::str::FromStr for Signal {
     type Err = ParseSignalError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || ParseSignalError {
-            text: text.to_owned(),
-        };
+        let wrong = || ParseSignalError { text: text.to_owned() };
         if let Ok(number) = text.parse::<i32>() {
             return Self::new(number).map_err(|_| wrong());
         }
@@ -161,12 +159,7 @@ mod tests {
             let signal = Signal::new(number).unwrap();
             assert_eq!(signal.to_string().parse::<Signal>().unwrap(), signal);
         }
-        for (text, number) in [
-            ("term", 15),
-            ("SIGRTMIN+3", 37),
-            ("RTMAX-1", 63),
-            ("IOT", 6),
-        ] {
+        for (text, number) in [("term", 15), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("IOT", 6)] {
             assert_eq!(text.parse::<Signal>().unwrap().number(), number);
         }
         for wrong in ["", "SIG", "0", "65", "-1", "RTMIN+31", "RTMAX-31", "NOPE"] {
@@ -177,10 +170,7 @@ mod tests {
     #[test]
     fn json_takes_both_forms() {
         assert_eq!(serde_json::from_str::<Signal>("9").unwrap(), Signal::KILL);
-        assert_eq!(
-            serde_json::from_str::<Signal>("\"kill\"").unwrap(),
-            Signal::KILL
-        );
+        assert_eq!(serde_json::from_str::<Signal>("\"kill\"").unwrap(), Signal::KILL);
         assert_eq!(serde_json::to_string(&Signal::KILL).unwrap(), "\"SIGKILL\"");
     }
 }

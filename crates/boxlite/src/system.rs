@@ -150,7 +150,8 @@ pub struct BoxUsage {
     pub size_bytes: u64,
 }
 
-/// What [`crate::Client::prune`] removes.
+/// What [`crate::Client::prune`] removes, beside what nothing names any more, which it always
+/// removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -161,8 +162,8 @@ pub struct PruneOptions {
     pub images: bool,
     /// All images without a box, also those with a name.
     pub all_images: bool,
-    /// Layers and root filesystems that no image names, and bundles of other versions.
-    pub build_cache: bool,
+    /// Guest bundles of other versions of boxlite.
+    pub bundles: bool,
 }
 
 impl Default for PruneOptions {
@@ -171,7 +172,7 @@ impl Default for PruneOptions {
             boxes: true,
             images: true,
             all_images: false,
-            build_cache: true,
+            bundles: true,
         }
     }
 }

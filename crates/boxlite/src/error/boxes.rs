@@ -2,7 +2,7 @@
 
 use crate::BoxState;
 use crate::error::{
-    AgentError, Diagnose, Diagnosis, ErrorCode, OptionsError, PullError, RootfsError, StartError,
+    AgentError, Diagnose, Diagnosis, ErrorCode, ImageLoadError, OptionsError, PullError, RootfsError, StartError,
     StateError,
 };
 
@@ -59,6 +59,26 @@ pub enum GetError {
     State(#[from] StateError),
 }
 
+impl From<boxlite_store::FindBoxError> for GetError {
+    fn from(error: boxlite_store::FindBoxError) -> Self {
+        use boxlite_store::FindBoxError;
+        match error {
+            FindBoxError::NotFound { query } => Self::NotFound { reference: query },
+            FindBoxError::Ambiguous { query, matches } => Self::Ambiguous {
+                reference: query,
+                candidates: matches.iter().map(|id| id.short().to_owned()).collect(),
+            },
+            FindBoxError::Database(error) => StateError::from(error).into(),
+        }
+    }
+}
+
+impl From<boxlite_store::ReconcileError> for GetError {
+    fn from(error: boxlite_store::ReconcileError) -> Self {
+        StateError::from(error).into()
+    }
+}
+
 diagnose!(GetError {
     Self::NotFound { .. } => ErrorCode::NotFound, Some("see all boxes: boxlite ps -a".to_owned());
     Self::Ambiguous { .. } => ErrorCode::InvalidArgument, Some("give more digits of the id, or the name".to_owned());
@@ -85,15 +105,36 @@ pub enum CreateError {
     /// The image's root filesystem could not be built.
     #[error(transparent)]
     Rootfs(#[from] Box<RootfsError>),
+    /// The folder of a `dir:` image could not be made into a root filesystem.
+    #[error(transparent)]
+    Load(#[from] Box<ImageLoadError>),
+    /// A local image file holds several images.
+    #[error("{source_text} holds {count} images")]
+    SeveralImages {
+        /// What was given.
+        source_text: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// The box's disk could not be made.
+    #[error("making the box's disk")]
+    Disk(#[source] boxlite_disk::FormatError),
     /// The home's state could not be read or written.
     #[error(transparent)]
     State(#[from] StateError),
 }
 
 diagnose!(CreateError {
+    Self::SeveralImages { source_text, .. } => ErrorCode::InvalidArgument,
+        Some(format!("say which one: {source_text}:TAG"));
+    Self::Disk(error) => match error {
+        boxlite_disk::FormatError::Create { source, .. }
+        | boxlite_disk::FormatError::Write { source, .. } => crate::error::access::code_of_io(source),
+        _ => ErrorCode::InvalidArgument,
+    }, Some("check the free space of the home: boxlite system df".to_owned());
     Self::NameTaken { name, .. } => ErrorCode::AlreadyExists,
         Some(format!("choose another name, or remove that box: boxlite rm {name}"));
-} wraps { Options Image Rootfs State });
+} wraps { Options Image Rootfs Load State });
 
 /// Boxes could not be listed.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +197,52 @@ diagnose!(RemoveError {
         Some(format!("stop it first, or remove it with force: boxlite rm -f {name}"));
     Self::Stuck { pid, .. } => ErrorCode::Engine,
         pid.map(|pid| format!("look at process {pid}; it holds the box's lock"));
+} wraps { Get State });
+
+/// A box could not be given another name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenameError {
+    /// There is no such box.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// It can't be a name.
+    #[error(transparent)]
+    Name(#[from] boxlite_store::InvalidName),
+    /// Another box has this name.
+    #[error("the name {name:?} is taken by box {id}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// The home's state could not be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl From<boxlite_store::RenameBoxError> for RenameError {
+    fn from(error: boxlite_store::RenameBoxError) -> Self {
+        use boxlite_store::RenameBoxError;
+        match error {
+            RenameBoxError::Name(error) => Self::Name(error),
+            RenameBoxError::NameTaken { name, by } => Self::NameTaken {
+                name,
+                id: by.short().to_owned(),
+            },
+            RenameBoxError::NotFound { id } => GetError::NotFound {
+                reference: id.to_string(),
+            }
+            .into(),
+            RenameBoxError::Database(error) => StateError::from(error).into(),
+        }
+    }
+}
+
+diagnose!(RenameError {
+    Self::Name(_) => ErrorCode::InvalidArgument, None;
+    Self::NameTaken { .. } => ErrorCode::AlreadyExists, Some("choose another name".to_owned());
 } wraps { Get State });
 
 /// A box could not be stopped.
@@ -233,9 +320,18 @@ pub enum RestartError {
     /// It stopped but did not start again.
     #[error(transparent)]
     Start(#[from] Box<StartError>),
+    /// It is removed once it has ended, so there is nothing to start again.
+    #[error("box {name} is removed once it has ended")]
+    AutoRemove {
+        /// Name of the box.
+        name: String,
+    },
 }
 
-diagnose!(RestartError {} wraps { Stop Start });
+diagnose!(RestartError {
+    Self::AutoRemove { .. } => ErrorCode::InvalidState,
+        Some("create a box without auto_remove to be able to restart it".to_owned());
+} wraps { Stop Start });
 
 /// The end of a box could not be waited for, or the box ended without a status.
 #[derive(Debug, thiserror::Error)]
@@ -305,6 +401,15 @@ pub enum LogsError {
     Read {
         /// Name of the box.
         name: String,
+        /// Why not.
+        #[source]
+        source: boxlite_shim::log::ReadError,
+    },
+    /// The log can't be followed.
+    #[error("following the log of box {name}")]
+    Watch {
+        /// Name of the box.
+        name: String,
         /// What the system said.
         #[source]
         source: std::io::Error,
@@ -315,5 +420,10 @@ pub enum LogsError {
 }
 
 diagnose!(LogsError {
-    Self::Read { source, .. } => crate::error::access::code_of_io(source), None;
+    Self::Read { source, .. } => match source {
+        boxlite_shim::log::ReadError::Io { source, .. } => crate::error::access::code_of_io(source),
+        boxlite_shim::log::ReadError::Damaged { .. } => ErrorCode::Internal,
+    }, None;
+    Self::Watch { source, .. } => crate::error::access::code_of_io(source),
+        Some("the limits of inotify may be reached: sysctl fs.inotify".to_owned());
 } wraps { Get State });

@@ -66,6 +66,18 @@ pub enum CopyError {
         #[source]
         source: std::io::Error,
     },
+    /// A file of the host can't be put into an archive.
+    #[error("packing {path}", path = path.display())]
+    Pack {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: boxlite_tar::WriteError,
+    },
+    /// The stream that was given could not be read.
+    #[error("reading the tar stream")]
+    Stream(#[source] std::io::Error),
     /// The stream from the box can't be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
@@ -86,6 +98,11 @@ diagnose!(CopyError {
     Self::NotAFolder { .. } => ErrorCode::InvalidArgument, None;
     Self::LinkLoop { .. } => ErrorCode::InvalidArgument, None;
     Self::Host { source, .. } => code_of_io(source), None;
+    Self::Pack { source, .. } => match source {
+        boxlite_tar::WriteError::Io { source } | boxlite_tar::WriteError::Data { source, .. } => code_of_io(source),
+        _ => ErrorCode::InvalidArgument,
+    }, None;
+    Self::Stream(source) => code_of_io(source), None;
 } wraps { Get Unpack Agent State });
 
 /// An archive that came out of a box can't be unpacked on the host.
@@ -117,6 +134,15 @@ pub enum UnpackError {
     /// The archive is empty.
     #[error("the archive is empty")]
     Empty,
+    /// It is no tar archive, or a damaged one.
+    #[error("the archive can't be read")]
+    Archive(#[source] boxlite_tar::ReadError),
+    /// It has more entries than can be kept track of.
+    #[error("the archive has more than {limit} entries")]
+    TooManyEntries {
+        /// The most that are unpacked.
+        limit: u64,
+    },
     /// A file of the host could not be written.
     #[error("{action} {path}", path = path.display())]
     Host {
@@ -135,5 +161,7 @@ diagnose!(UnpackError {
     Self::HardLink { .. } => ErrorCode::InvalidArgument, None;
     Self::Kind { .. } => ErrorCode::AlreadyExists, Some("remove it, or choose another destination".to_owned());
     Self::Empty => ErrorCode::Engine, None;
+    Self::Archive(_) => ErrorCode::Engine, None;
+    Self::TooManyEntries { .. } => ErrorCode::ResourceExhausted, None;
     Self::Host { source, .. } => code_of_io(source), None;
 } wraps {});

@@ -18,14 +18,13 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{AgentError, ConnectError, StateError};
 pub use boxes::{
-    CreateError, GetError, KillError, ListError, LogsError, QueryError, RemoveError, RestartError,
+    CreateError, GetError, KillError, ListError, LogsError, QueryError, RemoveError, RenameError, RestartError,
     StopError, WaitError,
 };
 pub use copy::{CopyError, UnpackError};
 pub use execution::{AttachError, ExecError, ExecutionError, Refusal, RefusalReason};
 pub use image::{
-    ImageGetError, ImageListError, ImageLoadError, ImageRemoveError, ImageTagError, PullError,
-    RootfsError,
+    ImageGetError, ImageListError, ImageLoadError, ImageRemoveError, ImageTagError, PullError, RootfsError,
 };
 pub use open::{BundleError, OpenError};
 pub use options::OptionsError;

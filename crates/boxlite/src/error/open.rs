@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::error::access::{code_of_database, code_of_io, code_of_lock};
 use crate::error::boxes::diagnose;
+use crate::error::image::code_of_image;
 use crate::error::{Diagnose, ErrorCode, StateError};
 
 /// A home could not be opened.
@@ -22,12 +24,42 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The home can't be opened.
+    #[error(transparent)]
+    Home(#[from] boxlite_store::OpenHomeError),
+    /// The content store of the home can't be opened.
+    #[error(transparent)]
+    Content(#[from] boxlite_image::ContentError),
+    /// The pipe by which boxes learn that their client is gone could not be made.
+    #[error("making a pipe")]
+    Pipe(#[source] std::io::Error),
     /// The home's state could not be read or written.
     #[error(transparent)]
     State(#[from] StateError),
 }
 
+/// The code that a home that can't be opened stands for.
+fn code_of_home(error: &boxlite_store::OpenHomeError) -> ErrorCode {
+    use boxlite_store::{FileSystemDefect, OpenHomeError};
+    match error {
+        OpenHomeError::Folder { source, .. } => code_of_io(source),
+        OpenHomeError::NotAFolder { .. } | OpenHomeError::OwnedByOther { .. } => ErrorCode::InvalidArgument,
+        OpenHomeError::FileSystem {
+            defect: FileSystemDefect::FileSizeLimit { .. },
+            ..
+        } => ErrorCode::ResourceExhausted,
+        OpenHomeError::FileSystem { .. }
+        | OpenHomeError::NewerSchema { .. }
+        | OpenHomeError::NoWriteAheadLog { .. } => ErrorCode::Unsupported,
+        OpenHomeError::Database { source, .. } => code_of_database(source),
+        OpenHomeError::Lock(error) => code_of_lock(error),
+    }
+}
+
 diagnose!(OpenError {
+    Self::Home(error) => code_of_home(error), error.hint();
+    Self::Content(error) => code_of_image(error.kind()), Some(error.hint().to_owned());
+    Self::Pipe(error) => code_of_io(error), None;
     Self::NoHome => ErrorCode::InvalidArgument,
         Some("set BOXLITE_HOME, or give the builder a home".to_owned());
     Self::Environment { .. } => ErrorCode::InvalidArgument, None;
@@ -51,6 +83,12 @@ pub enum BundleError {
         /// The missing file.
         file: &'static str,
     },
+    /// The embedded bundle could not be put into the home.
+    #[error(transparent)]
+    Stage(boxlite_store::StageError),
+    /// A blocking step ended without a result: it panicked, or the runtime is shutting down.
+    #[error("the runtime ended a step early")]
+    Runtime(#[source] tokio::task::JoinError),
     /// The embedded bundle could not be unpacked.
     #[error("unpacking the embedded bundle to {path}", path = path.display())]
     Unpack {
@@ -66,7 +104,11 @@ impl Diagnose for BundleError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::NotFound { .. } | Self::Incomplete { .. } => ErrorCode::Engine,
-            Self::Unpack { source, .. } => crate::error::access::code_of_io(source),
+            Self::Unpack { source, .. } | Self::Stage(boxlite_store::StageError::Io { source, .. }) => {
+                code_of_io(source)
+            }
+            Self::Stage(boxlite_store::StageError::Lock(error)) => code_of_lock(error),
+            Self::Runtime(_) => ErrorCode::Internal,
         }
     }
 
@@ -75,7 +117,10 @@ impl Diagnose for BundleError {
             Self::NotFound { .. } | Self::Incomplete { .. } => {
                 "build it with `make`, or set BOXLITE_BUNDLE_DIR to a directory with boxlite-shim, vmlinux and initramfs.cpio".to_owned()
             }
-            Self::Unpack { .. } => "check the free space and the permissions of the home".to_owned(),
+            Self::Unpack { .. } | Self::Stage(_) => {
+                "check the free space and the permissions of the home".to_owned()
+            }
+            Self::Runtime(_) => return None,
         })
     }
 

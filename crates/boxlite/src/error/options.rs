@@ -25,6 +25,12 @@ pub enum OptionsError {
         /// What was given.
         name: String,
     },
+    /// The name can't be one, by the home's own rules.
+    #[error("{reason}")]
+    TakenForm {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A number is out of its range.
     #[error("{field} is {value}, which is not within {min}…{max}")]
     OutOfRange {
@@ -159,18 +165,12 @@ impl Diagnose for OptionsError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Engine { .. } => "use the engine qemu, or auto".to_owned(),
-            Self::NoCommand => {
-                "give a command, or leave run_image_command off to have an idle box".to_owned()
-            }
-            Self::MountSource { .. } => {
-                "a mount's source must exist: create it first, or mend the path".to_owned()
-            }
+            Self::NoCommand => "give a command, or leave run_image_command off to have an idle box".to_owned(),
+            Self::MountSource { .. } => "a mount's source must exist: create it first, or mend the path".to_owned(),
             Self::ForeignPlatform { host, .. } => {
                 format!("leave the platform out, or ask for {host}")
             }
-            Self::PortsWithoutNetwork | Self::DnsWithoutNetwork => {
-                "use the network mode user".to_owned()
-            }
+            Self::PortsWithoutNetwork | Self::DnsWithoutNetwork => "use the network mode user".to_owned(),
             _ => return None,
         })
     }

@@ -1,9 +1,7 @@
 //! Why a box did not start.
 
 use crate::BoxState;
-use crate::error::{
-    AgentError, BundleError, Diagnose, ErrorCode, GetError, OptionsError, Refusal, StateError,
-};
+use crate::error::{AgentError, BundleError, Diagnose, ErrorCode, GetError, OptionsError, Refusal, StateError};
 
 /// A box could not be started. Nothing of the attempt runs on.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +39,30 @@ pub enum StartError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// The supervisor could not be started.
-    #[error("starting {path}", path = path.display())]
+    #[error("starting the supervisor of box {name}")]
     Supervisor {
-        /// The program.
+        /// Name of the box.
+        name: String,
+        /// What failed.
+        #[source]
+        source: boxlite_shim::LaunchError,
+    },
+    /// The supervisor ended without a word.
+    #[error("the supervisor of box {name} ended before the box was up (last stage: {stage})")]
+    SupervisorLost {
+        /// Name of the box.
+        name: String,
+        /// How far the start came.
+        stage: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
+    /// A step of the start could not be taken in the box's folder.
+    #[error("{action} {path}", path = path.display())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
         path: std::path::PathBuf,
         /// What the system said.
         #[source]
@@ -87,12 +106,8 @@ impl Diagnose for StartError {
             Self::Options(error) => error.code(),
             Self::RootfsMissing { .. } => ErrorCode::Image,
             Self::Bundle(error) => error.code(),
-            Self::Supervisor { source, .. } => match source.kind() {
-                std::io::ErrorKind::OutOfMemory | std::io::ErrorKind::WouldBlock => {
-                    ErrorCode::ResourceExhausted
-                }
-                _ => ErrorCode::Engine,
-            },
+            Self::Supervisor { .. } | Self::SupervisorLost { .. } => ErrorCode::Engine,
+            Self::File { source, .. } => crate::error::access::code_of_io(source),
             Self::Machine(failure) => failure.code,
             Self::Refused { refusal, .. } => refusal.code(),
             Self::Agent(error) => error.code(),
@@ -108,15 +123,16 @@ impl Diagnose for StartError {
                 BoxState::Paused => format!("it is paused: boxlite unpause {name}"),
                 _ => "wait until it has settled, then try again".to_owned(),
             }),
-            Self::NoMainProcess { .. } => {
-                Some("create it with a command, or start it and use exec".to_owned())
-            }
+            Self::NoMainProcess { .. } => Some("create it with a command, or start it and use exec".to_owned()),
             Self::Options(error) => error.hint(),
             Self::RootfsMissing { image, .. } => Some(format!(
                 "pull the image again, then start the box: boxlite pull {image}"
             )),
             Self::Bundle(error) => error.hint(),
-            Self::Supervisor { .. } => Some("see what is missing: boxlite doctor".to_owned()),
+            Self::Supervisor { .. } | Self::SupervisorLost { .. } => {
+                Some("see what is missing: boxlite doctor".to_owned())
+            }
+            Self::File { .. } => None,
             Self::Machine(failure) => failure.hint.clone(),
             Self::Refused { refusal, .. } => refusal.hint(),
             Self::Agent(error) => error.hint(),
@@ -128,6 +144,7 @@ impl Diagnose for StartError {
         match self {
             Self::Machine(failure) => failure.evidence.clone(),
             Self::Bundle(error) => error.evidence(),
+            Self::SupervisorLost { log, .. } => log.clone(),
             _ => Vec::new(),
         }
     }

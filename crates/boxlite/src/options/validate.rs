@@ -31,34 +31,14 @@ pub(crate) fn validate(options: &BoxOptions) -> Result<(), OptionsError> {
         validate_name(name)?;
     }
     range("cpus", u64::from(options.cpus), 1, MAX_CPUS)?;
-    range(
-        "memory_mib",
-        options.memory_mib,
-        MIN_MEMORY_MIB,
-        MAX_MEMORY_MIB,
-    )?;
+    range("memory_mib", options.memory_mib, MIN_MEMORY_MIB, MAX_MEMORY_MIB)?;
     range("disk_mib", options.disk_mib, MIN_DISK_MIB, MAX_DISK_MIB)?;
-    range(
-        "stop_timeout_ms",
-        options.stop_timeout_ms,
-        0,
-        MAX_TIMEOUT_MS,
-    )?;
+    range("stop_timeout_ms", options.stop_timeout_ms, 0, MAX_TIMEOUT_MS)?;
     if let Some(timeout_ms) = options.start_timeout_ms {
         range("start_timeout_ms", timeout_ms, 1, MAX_TIMEOUT_MS)?;
     }
-    range(
-        "log_limits.max_mib",
-        options.log_limits.max_mib,
-        1,
-        1024 * 1024,
-    )?;
-    range(
-        "log_limits.files",
-        u64::from(options.log_limits.files),
-        0,
-        1000,
-    )?;
+    range("log_limits.max_mib", options.log_limits.max_mib, 1, 1024 * 1024)?;
+    range("log_limits.files", u64::from(options.log_limits.files), 0, 1000)?;
     for (key, value) in &options.env {
         if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
             return Err(OptionsError::Env { key: key.clone() });
@@ -73,11 +53,7 @@ pub(crate) fn validate(options: &BoxOptions) -> Result<(), OptionsError> {
     if let Some(hostname) = &options.hostname {
         validate_hostname(hostname)?;
     }
-    for word in options
-        .command
-        .iter()
-        .chain(options.entrypoint.iter().flatten())
-    {
+    for word in options.command.iter().chain(options.entrypoint.iter().flatten()) {
         if word.contains('\0') {
             return Err(OptionsError::Text {
                 field: "command",
@@ -85,12 +61,7 @@ pub(crate) fn validate(options: &BoxOptions) -> Result<(), OptionsError> {
             });
         }
     }
-    let first = options
-        .entrypoint
-        .iter()
-        .flatten()
-        .chain(&options.command)
-        .next();
+    let first = options.entrypoint.iter().flatten().chain(&options.command).next();
     if first.is_some_and(String::is_empty) && options.entrypoint.is_none() {
         return Err(OptionsError::EmptyCommand);
     }
@@ -122,9 +93,7 @@ pub(crate) fn validate_name(name: &str) -> Result<(), OptionsError> {
     if good {
         Ok(())
     } else {
-        Err(OptionsError::Name {
-            name: name.to_owned(),
-        })
+        Err(OptionsError::Name { name: name.to_owned() })
     }
 }
 
@@ -140,9 +109,9 @@ fn validate_mounts(options: &BoxOptions) -> Result<(), OptionsError> {
         box_path("mount target", &mount.target)?;
         let target = normal(&mount.target);
         let own = target == "/"
-            || OWN_MOUNTS.iter().any(|own| {
-                target == *own || target.strip_prefix(own).is_some_and(|r| r.starts_with('/'))
-            });
+            || OWN_MOUNTS
+                .iter()
+                .any(|own| target == *own || target.strip_prefix(own).is_some_and(|r| r.starts_with('/')));
         if own {
             return Err(OptionsError::MountTarget {
                 target: mount.target.clone(),
@@ -180,13 +149,11 @@ fn validate_network(options: &BoxOptions) -> Result<(), OptionsError> {
             continue;
         }
         // The wildcard address takes the port on every other address too.
-        let clash = published
-            .iter()
-            .any(|(number, protocol, other): &(_, _, Ipv4Addr)| {
-                *number == port.host
-                    && *protocol == port.protocol
-                    && (*other == address || other.is_unspecified() || address.is_unspecified())
-            });
+        let clash = published.iter().any(|(number, protocol, other): &(_, _, Ipv4Addr)| {
+            *number == port.host
+                && *protocol == port.protocol
+                && (*other == address || other.is_unspecified() || address.is_unspecified())
+        });
         if clash {
             return Err(OptionsError::DuplicatePort {
                 port: port.host,
@@ -201,9 +168,7 @@ fn validate_network(options: &BoxOptions) -> Result<(), OptionsError> {
         })?;
     }
     for domain in &options.dns_search {
-        text("dns_search", domain, |c| {
-            !c.is_control() && !c.is_whitespace()
-        })?;
+        text("dns_search", domain, |c| !c.is_control() && !c.is_whitespace())?;
     }
     Ok(())
 }
@@ -232,20 +197,11 @@ fn range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), Opti
     if (min..=max).contains(&value) {
         Ok(())
     } else {
-        Err(OptionsError::OutOfRange {
-            field,
-            value,
-            min,
-            max,
-        })
+        Err(OptionsError::OutOfRange { field, value, min, max })
     }
 }
 
-fn text(
-    field: &'static str,
-    value: &str,
-    allowed: impl Fn(char) -> bool,
-) -> Result<(), OptionsError> {
+fn text(field: &'static str, value: &str, allowed: impl Fn(char) -> bool) -> Result<(), OptionsError> {
     if !value.is_empty() && value.chars().all(allowed) {
         Ok(())
     } else {
@@ -257,8 +213,7 @@ fn text(
 }
 
 fn box_path(field: &'static str, path: &str) -> Result<(), OptionsError> {
-    let good =
-        path.starts_with('/') && !path.contains('\0') && !path.split('/').any(|part| part == "..");
+    let good = path.starts_with('/') && !path.contains('\0') && !path.split('/').any(|part| part == "..");
     if good {
         Ok(())
     } else {
@@ -297,12 +252,8 @@ mod tests {
         type Case = (&'static str, BoxOptions, fn(&OptionsError) -> bool);
         let port = |host, guest| Port::new(host, guest);
         let cases: Vec<Case> = vec![
-            ("image", BoxOptions::new(" "), |e| {
-                matches!(e, OptionsError::NoImage)
-            }),
-            ("name", options().name("-a"), |e| {
-                matches!(e, OptionsError::Name { .. })
-            }),
+            ("image", BoxOptions::new(" "), |e| matches!(e, OptionsError::NoImage)),
+            ("name", options().name("-a"), |e| matches!(e, OptionsError::Name { .. })),
             ("name slash", options().name("a/b"), |e| {
                 matches!(e, OptionsError::Name { .. })
             }),
@@ -322,13 +273,7 @@ mod tests {
                 )
             }),
             ("disk", options().disk_mib(1), |e| {
-                matches!(
-                    e,
-                    OptionsError::OutOfRange {
-                        field: "disk_mib",
-                        ..
-                    }
-                )
+                matches!(e, OptionsError::OutOfRange { field: "disk_mib", .. })
             }),
             ("start", options().start_timeout_ms(0), |e| {
                 matches!(
@@ -361,13 +306,7 @@ mod tests {
                 matches!(e, OptionsError::Hostname { .. })
             }),
             ("command nul", options().command(["a\0b"]), |e| {
-                matches!(
-                    e,
-                    OptionsError::Text {
-                        field: "command",
-                        ..
-                    }
-                )
+                matches!(e, OptionsError::Text { field: "command", .. })
             }),
             ("command empty", options().command([""]), |e| {
                 matches!(e, OptionsError::EmptyCommand)
@@ -376,43 +315,28 @@ mod tests {
                 matches!(e, OptionsError::NeedsMainProcess { field: "tty" })
             }),
             ("stdin", options().stdin_open(true), |e| {
-                matches!(
-                    e,
-                    OptionsError::NeedsMainProcess {
-                        field: "stdin_open"
-                    }
-                )
+                matches!(e, OptionsError::NeedsMainProcess { field: "stdin_open" })
+            }),
+            ("mount relative", options().mount(Mount::new("/a", "b")), |e| {
+                matches!(e, OptionsError::BoxPath { .. })
+            }),
+            ("mount root", options().mount(Mount::new("/a", "//.")), |e| {
+                matches!(e, OptionsError::MountTarget { .. })
+            }),
+            ("mount proc", options().mount(Mount::new("/a", "/proc/x")), |e| {
+                matches!(e, OptionsError::MountTarget { .. })
             }),
             (
-                "mount relative",
-                options().mount(Mount::new("/a", "b")),
-                |e| matches!(e, OptionsError::BoxPath { .. }),
-            ),
-            (
-                "mount root",
-                options().mount(Mount::new("/a", "//.")),
-                |e| matches!(e, OptionsError::MountTarget { .. }),
-            ),
-            (
-                "mount proc",
-                options().mount(Mount::new("/a", "/proc/x")),
-                |e| matches!(e, OptionsError::MountTarget { .. }),
-            ),
-            (
                 "mount twice",
-                options()
-                    .mount(Mount::new("/a", "/b"))
-                    .mount(Mount::new("/c", "/b/")),
+                options().mount(Mount::new("/a", "/b")).mount(Mount::new("/c", "/b/")),
                 |e| matches!(e, OptionsError::DuplicateMount { .. }),
             ),
             ("port 0", options().port(port(1, 0)), |e| {
                 matches!(e, OptionsError::GuestPort)
             }),
-            (
-                "port twice",
-                options().port(port(80, 1)).port(port(80, 2)),
-                |e| matches!(e, OptionsError::DuplicatePort { .. }),
-            ),
+            ("port twice", options().port(port(80, 1)).port(port(80, 2)), |e| {
+                matches!(e, OptionsError::DuplicatePort { .. })
+            }),
             (
                 "port v6",
                 options().port(Port {
@@ -428,9 +352,7 @@ mod tests {
             ),
             (
                 "dns none",
-                options()
-                    .network(NetworkMode::None)
-                    .dns("1.1.1.1".parse().unwrap()),
+                options().network(NetworkMode::None).dns("1.1.1.1".parse().unwrap()),
                 |e| matches!(e, OptionsError::DnsWithoutNetwork),
             ),
             ("krun", options().engine(EngineKind::Krun), |e| {
@@ -456,13 +378,7 @@ mod tests {
                 },
             ),
             ("label", options().label("", "x"), |e| {
-                matches!(
-                    e,
-                    OptionsError::Text {
-                        field: "labels",
-                        ..
-                    }
-                )
+                matches!(e, OptionsError::Text { field: "labels", .. })
             }),
         ];
         for (what, options, expected) in cases {
