@@ -1,336 +1,320 @@
-//! Reading the log: [`Reader`].
+//! Reading the log, while it is written and rotated.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
 
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
+use super::frame::{HEADER_BYTES, Header};
+use super::writer::rotated;
+use super::{Entry, OUTPUT_LOG_NAME, Stream};
 
-use super::frame::{self, Found, HEADER_BYTES, MAX_PAYLOAD_BYTES};
-use super::{Entry, FrameError, file_of};
+const READ_BYTES: usize = 256 * 1024;
+/// More rotated files than this are not looked for.
+const MAX_ROTATED: u32 = 1000;
 
-/// More files than any limit keeps.
-const MAX_GENERATIONS: u32 = 1000;
-
-/// Where to begin.
+/// Where reading starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OpenOptions {
-    /// Only the last so many lines. A last line without an end counts.
-    pub tail_lines: Option<u64>,
-    /// Only what came at this time or later.
-    pub since: Option<SystemTime>,
+pub struct ReadOptions {
+    /// Only the last so many lines (counted over both streams together).
+    pub tail_lines: Option<usize>,
+    /// Only what arrived at this time or later, nanoseconds since 1970.
+    pub since_unix_ns: Option<u64>,
 }
 
-/// The log can't be read.
+/// Reading the log failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A file can't be read.
-    #[error("reading {path}", path = path.display())]
-    Read {
-        /// The file.
+    /// The file can't be read.
+    #[error("can't read {}", path.display())]
+    Io {
+        /// The log file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's reason.
         source: io::Error,
     },
-    /// A file holds something else than frames.
-    #[error("{path} is damaged at byte {offset}: {source}", path = path.display())]
+    /// Something else than entries is in the file.
+    #[error("{} is damaged at byte {offset}", path.display())]
     Damaged {
-        /// The file.
+        /// The log file.
         path: PathBuf,
         /// Where.
         offset: u64,
-        /// What is wrong there.
-        source: FrameError,
     },
 }
 
-/// Reads a log from the oldest entry that is kept to the newest, across rotations.
+/// Reads a box's log in order, from the oldest file kept to the newest. Calls block on the
+/// file system only; they never wait for the writer.
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    since: Option<SystemTime>,
-    /// `None`: there was no log yet.
-    current: Option<Open>,
-    /// Bytes of the next entry that the tail leaves out.
+    since_unix_ns: u64,
+    cursor: Option<Cursor>,
+    /// Bytes of the next entry that come before the first line wanted.
     skip_bytes: usize,
+    /// This stream is in the middle of a line that is not wanted.
+    skip_line_of: Option<Stream>,
 }
 
-#[derive(Debug)]
-struct Open {
-    file: BufReader<File>,
-    /// Identity of the file, whatever it is called by now.
+/// A place in one of the log's files.
+#[derive(Debug, Clone)]
+struct Cursor {
+    file: Arc<File>,
     inode: u64,
     offset: u64,
+    buffer: Vec<u8>,
+    buffer_offset: u64,
+}
+
+/// Where a line begins.
+struct LineStart {
+    file: Arc<File>,
+    inode: u64,
+    offset: u64,
+    skip_bytes: usize,
+    other_in_line: Option<Stream>,
 }
 
 impl Reader {
-    /// Opens the log at `path`; a log that does not exist (yet) is an empty one. Blocks
-    /// on the disk, with `tail_lines` for as long as reading all of the log takes.
+    /// A reader of the log in `box_dir`. A log that doesn't exist (yet) is empty.
     ///
     /// # Errors
-    /// [`ReadError`].
-    pub fn open(path: &Path, options: OpenOptions) -> Result<Self, ReadError> {
+    /// With `tail_lines` the log is read through once to count lines: as [`Self::next_entry`].
+    pub fn open(box_dir: &Path, options: ReadOptions) -> Result<Self, ReadError> {
         let mut reader = Self {
-            path: path.to_owned(),
-            since: options.since,
-            current: None,
+            path: box_dir.join(OUTPUT_LOG_NAME),
+            since_unix_ns: options.since_unix_ns.unwrap_or(0),
+            cursor: None,
             skip_bytes: 0,
+            skip_line_of: None,
         };
-        reader.current = reader.open_oldest()?;
         if let Some(lines) = options.tail_lines {
-            reader.seek_to_tail(lines)?;
+            reader.seek_tail(lines)?;
         }
         Ok(reader)
     }
 
-    /// The next entry, or `None` where the log ends for now. Blocks on the disk.
+    /// The next entry, or `None` at the log's present end: a later call may return more.
     ///
     /// # Errors
-    /// [`ReadError`].
+    /// The file can't be read, or is damaged.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, ReadError> {
         loop {
-            let Some(mut entry) = self.next_frame()? else { return Ok(None) };
-            let skip = std::mem::take(&mut self.skip_bytes).min(entry.bytes.len());
-            entry.bytes = entry.bytes.slice(skip..);
-            let wanted = self.since.is_none_or(|since| entry.time >= since);
-            if wanted && !entry.bytes.is_empty() {
-                return Ok(Some(entry));
-            }
-        }
-    }
-
-    fn next_frame(&mut self) -> Result<Option<Entry>, ReadError> {
-        loop {
-            if self.current.is_none() {
-                self.current = self.open_oldest()?;
-            }
-            let Some(current) = &mut self.current else { return Ok(None) };
-            if let Some(entry) = current.read(&self.path)? {
-                return Ok(Some(entry));
-            }
-            let Some(generation) = self.generation()? else {
-                // Rotated out of existence: what comes next is the oldest that is left.
-                match self.open_oldest()? {
-                    Some(oldest) => self.current = Some(oldest),
-                    None => return Ok(None),
-                }
-                continue;
-            };
-            if generation == 0 {
+            let Some(mut entry) = self.next_raw()? else {
                 return Ok(None);
+            };
+            let skip = std::mem::take(&mut self.skip_bytes);
+            if skip > 0 {
+                entry.bytes.drain(..skip.min(entry.bytes.len()));
             }
-            // It may have grown between the read and the rotation.
-            let Some(current) = &mut self.current else { return Ok(None) };
-            if let Some(entry) = current.read(&self.path)? {
+            if self.skip_line_of == Some(entry.stream) {
+                match entry.bytes.iter().position(|byte| *byte == b'\n') {
+                    Some(end) => {
+                        entry.bytes.drain(..=end);
+                        self.skip_line_of = None;
+                    }
+                    None => continue,
+                }
+            }
+            if entry.time_unix_ns >= self.since_unix_ns && !entry.bytes.is_empty() {
                 return Ok(Some(entry));
             }
-            let next = self.open(generation - 1)?;
-            // A rotation between the two looks would make `next` one too new.
-            if next.is_some() && self.generation()? == Some(generation) {
-                self.current = next;
-            }
         }
     }
 
-    /// What the file that is being read is called by now.
-    fn generation(&self) -> Result<Option<u32>, ReadError> {
-        let Some(current) = &self.current else { return Ok(None) };
-        for generation in 0..MAX_GENERATIONS {
-            let path = file_of(&self.path, generation);
-            match std::fs::metadata(&path) {
-                Ok(metadata) if metadata.ino() == current.inode => return Ok(Some(generation)),
-                Ok(_) => {}
-                // While it rotates there is no current file for a moment.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && generation == 0 => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(source) => return Err(ReadError::Read { path, source }),
-            }
-        }
-        Ok(None)
-    }
-
-    fn open_oldest(&self) -> Result<Option<Open>, ReadError> {
-        let mut oldest = None;
-        for generation in 0..MAX_GENERATIONS {
-            match self.open(generation)? {
-                Some(open) => oldest = Some(open),
-                None if generation == 0 => {}
-                None => break,
-            }
-        }
-        Ok(oldest)
-    }
-
-    fn open(&self, generation: u32) -> Result<Option<Open>, ReadError> {
-        let path = file_of(&self.path, generation);
-        let opened = File::open(&path).and_then(|file| {
-            let inode = file.metadata()?.ino();
-            Ok((file, inode))
-        });
-        match opened {
-            Ok((file, inode)) => Ok(Some(Open {
-                file: BufReader::with_capacity(MAX_PAYLOAD_BYTES, file),
-                inode,
-                offset: 0,
-            })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(ReadError::Read { path, source }),
-        }
-    }
-
-    /// Moves to where the last `lines` lines begin. Remembers only the frames that they
-    /// are in.
-    fn seek_to_tail(&mut self, lines: u64) -> Result<(), ReadError> {
-        /// A frame: before which file it was read, where it begins, its line ends.
-        struct Seen {
-            inode: u64,
-            offset: u64,
-            bytes: bytes::Bytes,
-            line_ends: u64,
-        }
-        let mut seen: VecDeque<Seen> = VecDeque::new();
-        let mut line_ends = 0;
-        let mut ends_with_newline = true;
-        while let Some(entry) = self.next_frame()? {
-            let Some(current) = &self.current else { break };
-            let count = entry.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-            ends_with_newline = entry.bytes.last().map_or(ends_with_newline, |byte| *byte == b'\n');
-            line_ends += count;
-            seen.push_back(Seen {
-                inode: current.inode,
-                offset: current.offset - (HEADER_BYTES + entry.bytes.len()) as u64,
-                bytes: entry.bytes,
-                line_ends: count,
-            });
-            // One more than asked for: the line before the tail must end somewhere.
-            while let Some(first) = seen.front()
-                && line_ends - first.line_ends > lines
-            {
-                line_ends -= first.line_ends;
-                seen.pop_front();
-            }
-        }
-        let total = line_ends + u64::from(!ends_with_newline);
-        let mut skip_lines = total.saturating_sub(lines);
-        for frame in &seen {
-            let mut skip_bytes = 0;
-            for (at, byte) in frame.bytes.iter().enumerate() {
-                if skip_lines == 0 {
-                    break;
-                }
-                skip_bytes = at + 1;
-                skip_lines -= u64::from(*byte == b'\n');
-            }
-            if skip_lines == 0 && skip_bytes < frame.bytes.len() {
-                return self.seek(frame.inode, frame.offset, skip_bytes);
-            }
-        }
-        // No line at all: stay at the end.
-        Ok(())
-    }
-
-    fn seek(&mut self, inode: u64, offset: u64, skip_bytes: usize) -> Result<(), ReadError> {
-        for generation in 0..MAX_GENERATIONS {
-            let Some(mut open) = self.open(generation)? else {
-                if generation == 0 {
-                    continue;
-                }
+    fn seek_tail(&mut self, lines: usize) -> Result<(), ReadError> {
+        let mut starts: VecDeque<LineStart> = VecDeque::new();
+        let mut in_line = [false; 2];
+        loop {
+            let Some(entry) = self.next_raw()? else {
                 break;
             };
-            if open.inode == inode {
-                open.seek(offset)
-                    .map_err(|source| ReadError::Read { path: self.path.clone(), source })?;
-                self.current = Some(open);
-                self.skip_bytes = skip_bytes;
-                return Ok(());
+            if entry.time_unix_ns < self.since_unix_ns {
+                continue;
+            }
+            let Some(cursor) = &self.cursor else { break };
+            let frame_offset = cursor.offset - (HEADER_BYTES + entry.bytes.len()) as u64;
+            let (own, other) = match entry.stream {
+                Stream::Stdout => (0, 1),
+                Stream::Stderr => (1, 0),
+            };
+            let other_stream = match entry.stream {
+                Stream::Stdout => Stream::Stderr,
+                Stream::Stderr => Stream::Stdout,
+            };
+            for (index, byte) in entry.bytes.iter().enumerate() {
+                if !in_line[own] && lines > 0 {
+                    if starts.len() == lines {
+                        starts.pop_front();
+                    }
+                    starts.push_back(LineStart {
+                        file: Arc::clone(&cursor.file),
+                        inode: cursor.inode,
+                        offset: frame_offset,
+                        skip_bytes: index,
+                        other_in_line: in_line[other].then_some(other_stream),
+                    });
+                }
+                in_line[own] = *byte != b'\n';
             }
         }
-        // Rotated away meanwhile; everything that is left is newer.
-        self.current = self.open_oldest()?;
+        if let Some(start) = starts.pop_front() {
+            self.cursor = Some(Cursor::at(start.file, start.inode, start.offset));
+            self.skip_bytes = start.skip_bytes;
+            self.skip_line_of = start.other_in_line;
+        }
         Ok(())
     }
+
+    /// The next frame of whichever file it is in.
+    fn next_raw(&mut self) -> Result<Option<Entry>, ReadError> {
+        loop {
+            if self.cursor.is_none() {
+                self.cursor = self.open_oldest()?;
+            }
+            let Some(cursor) = &mut self.cursor else {
+                return Ok(None);
+            };
+            if let Some(entry) = cursor.next_frame(&self.path)? {
+                return Ok(Some(entry));
+            }
+            let inode = cursor.inode;
+            if inode_of(&self.path) == Some(inode) {
+                return Ok(None);
+            }
+            // Rotated since: what was written before that is read first.
+            if let Some(entry) = cursor.next_frame(&self.path)? {
+                return Ok(Some(entry));
+            }
+            match self.open_newer_than(inode)? {
+                Some(newer) => self.cursor = Some(newer),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn name(&self, number: u32) -> PathBuf {
+        if number == 0 {
+            self.path.clone()
+        } else {
+            rotated(&self.path, number)
+        }
+    }
+
+    fn open_oldest(&self) -> Result<Option<Cursor>, ReadError> {
+        let oldest = (1..=MAX_ROTATED)
+            .take_while(|number| self.name(*number).exists())
+            .last()
+            .unwrap_or(0);
+        self.open_file(oldest)
+    }
+
+    /// The file that was begun after the one with this inode; the oldest, when that one
+    /// is gone. `None` for the moment in which a rotation has moved the newest file away
+    /// and not begun the next.
+    fn open_newer_than(&self, inode: u64) -> Result<Option<Cursor>, ReadError> {
+        loop {
+            let place = (0..=MAX_ROTATED)
+                .map(|number| (number, inode_of(&self.name(number))))
+                .take_while(|(number, found)| *number == 0 || found.is_some())
+                .find(|(_, found)| *found == Some(inode));
+            let Some((number, _)) = place else {
+                return self.open_oldest();
+            };
+            if number == 0 {
+                return Ok(None);
+            }
+            let newer = self.open_file(number - 1)?;
+            // A rotation between the two looks would have skipped a file.
+            if inode_of(&self.name(number)) == Some(inode) {
+                return Ok(newer);
+            }
+        }
+    }
+
+    fn open_file(&self, number: u32) -> Result<Option<Cursor>, ReadError> {
+        let path = self.name(number);
+        match File::open(&path) {
+            Ok(file) => {
+                let inode = file.metadata().map_err(|source| ReadError::Io { path, source })?.ino();
+                Ok(Some(Cursor::at(Arc::new(file), inode, 0)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ReadError::Io { path, source }),
+        }
+    }
 }
 
-impl Open {
-    fn read(&mut self, path: &Path) -> Result<Option<Entry>, ReadError> {
-        let failed = |source| ReadError::Read { path: path.to_owned(), source };
-        match frame::read(&mut self.file).map_err(failed)? {
-            Found::Frame(entry) => {
-                self.offset += (HEADER_BYTES + entry.bytes.len()) as u64;
-                Ok(Some(entry))
-            }
-            Found::End => {
-                // Part of a frame may have been read: it is read again once it is whole.
-                self.seek(self.offset).map_err(failed)?;
-                Ok(None)
-            }
-            Found::Damaged(source) => Err(ReadError::Damaged {
+impl Cursor {
+    fn at(file: Arc<File>, inode: u64, offset: u64) -> Self {
+        Self {
+            file,
+            inode,
+            offset,
+            buffer: Vec::new(),
+            buffer_offset: offset,
+        }
+    }
+
+    fn next_frame(&mut self, path: &Path) -> Result<Option<Entry>, ReadError> {
+        let Some(header) = self.bytes(0, HEADER_BYTES, path)? else {
+            return Ok(None);
+        };
+        let header = <[u8; HEADER_BYTES]>::try_from(header)
+            .ok()
+            .and_then(|bytes| Header::decode(&bytes));
+        let Some(header) = header else {
+            return Err(ReadError::Damaged {
                 path: path.to_owned(),
                 offset: self.offset,
-                source,
-            }),
-        }
+            });
+        };
+        let Some(payload) = self.bytes(HEADER_BYTES, header.payload_bytes, path)? else {
+            return Ok(None);
+        };
+        let entry = Entry {
+            stream: header.stream,
+            time_unix_ns: header.time_unix_ns,
+            bytes: payload.to_vec(),
+        };
+        self.offset += (HEADER_BYTES + header.payload_bytes) as u64;
+        Ok(Some(entry))
     }
 
-    fn seek(&mut self, offset: u64) -> io::Result<()> {
-        self.offset = offset;
-        self.file.seek(SeekFrom::Start(offset)).map(drop)
-    }
-}
-
-/// Tells when a log may have grown (inotify(7)). Make it before the [`Reader`], so that
-/// nothing is missed between the two.
-#[derive(Debug)]
-pub struct Watch {
-    inotify: AsyncFd<File>,
-}
-
-impl Watch {
-    /// Watches the log at `path`, whose folder must exist. Needs a Tokio runtime.
-    ///
-    /// # Errors
-    /// What inotify says (`ENOSPC`: the user has too many watches).
-    pub fn new(path: &Path) -> io::Result<Self> {
-        let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        inotify::add_watch(
-            &fd,
-            folder.unwrap_or(Path::new(".")),
-            inotify::WatchFlags::MODIFY
-                | inotify::WatchFlags::CREATE
-                | inotify::WatchFlags::MOVED_TO
-                | inotify::WatchFlags::ONLYDIR,
-        )?;
-        Ok(Self { inotify: AsyncFd::new(File::from(fd))? })
-    }
-
-    /// Waits until something in the log's folder has changed since the last call.
-    /// Cancel-safe.
-    ///
-    /// # Errors
-    /// What inotify says.
-    pub async fn changed(&mut self) -> io::Result<()> {
-        let mut events = [0; 4096];
-        loop {
-            let mut ready = self.inotify.readable().await?;
-            let mut drained = false;
-            let read = ready.try_io(|fd| {
-                loop {
-                    match (&*fd.get_ref()).read(&mut events) {
-                        Ok(_) => drained = true,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock && drained => return Ok(()),
-                        Err(error) => return Err(error),
+    /// `length` bytes at `skip` beyond the present offset; `None` when the file is shorter.
+    fn bytes(&mut self, skip: usize, length: usize, path: &Path) -> Result<Option<&[u8]>, ReadError> {
+        let from = (self.offset - self.buffer_offset) as usize + skip;
+        if self.buffer.len() < from + length {
+            self.buffer.resize(READ_BYTES, 0);
+            self.buffer_offset = self.offset;
+            let mut filled = 0;
+            while filled < self.buffer.len() {
+                let place = self.buffer_offset + filled as u64;
+                match self.file.read_at(&mut self.buffer[filled..], place) {
+                    Ok(0) => break,
+                    Ok(count) => filled += count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(source) => {
+                        self.buffer.clear();
+                        return Err(ReadError::Io {
+                            path: path.to_owned(),
+                            source,
+                        });
                     }
                 }
-            });
-            match read {
-                Ok(result) => return result,
-                Err(_would_block) => {}
             }
+            self.buffer.truncate(filled);
         }
+        let from = (self.offset - self.buffer_offset) as usize + skip;
+        Ok(self.buffer.get(from..from + length))
     }
 }
+
+fn inode_of(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,131 +1,133 @@
-//! Appending to the log: [`Writer`].
+//! Appending to the log.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, IoSlice, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::frame::{self, Found, HEADER_BYTES, Header, MAX_PAYLOAD_BYTES};
-use super::{Stream, file_of};
-use crate::launch::LogLimits;
+use super::frame::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES};
+use super::{Limits, OUTPUT_LOG_NAME, Stream};
 
-/// Appends to a log. One writer at a time (the box's lock sees to that); any number of
-/// [`Reader`](super::Reader)s may read meanwhile.
+/// The smallest file size at which the log rotates.
+const MIN_FILE_BYTES: u64 = 64 * 1024;
+
+/// The one writer of a box's log. All calls block on the file system.
 #[derive(Debug)]
 pub struct Writer {
     path: PathBuf,
-    limits: LogLimits,
+    limits: Limits,
     file: File,
-    bytes: u64,
-    newest_ns: u64,
+    file_bytes: u64,
+    buffer: Vec<u8>,
 }
 
 impl Writer {
-    /// Opens the log at `path`, or begins one. A frame that an earlier writer did not
-    /// finish is cut off, and so is everything behind a damaged one. Blocks on the disk.
+    /// Opens `output.log` in `box_dir`, created with mode 0600, to write after what is there.
+    /// An incomplete entry at the end (the host went down in a write) is cut off.
     ///
     /// # Errors
-    /// What the file system says.
-    pub fn open(path: &Path, limits: LogLimits) -> io::Result<Self> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        let (bytes, newest_ns) = end_of_frames(&file)?;
-        if bytes < file.metadata()?.len() {
-            file.set_len(bytes)?;
+    /// Whatever the file system says.
+    pub fn open(box_dir: &Path, limits: Limits) -> io::Result<Self> {
+        let path = box_dir.join(OUTPUT_LOG_NAME);
+        let file = open_append(&path)?;
+        let complete = complete_bytes(&file)?;
+        if complete < file.metadata()?.len() {
+            file.set_len(complete)?;
         }
-        file.seek(SeekFrom::Start(bytes))?;
-        Ok(Self { path: path.to_owned(), limits, file, bytes, newest_ns })
+        Ok(Self {
+            path,
+            limits: Limits {
+                max_file_bytes: limits.max_file_bytes.max(MIN_FILE_BYTES),
+                max_files: limits.max_files.max(1),
+            },
+            file,
+            file_bytes: complete,
+            buffer: Vec::new(),
+        })
     }
 
-    /// Appends `output`, in as many frames as it takes. Blocks on the disk; the data is
-    /// in the system's hands when this returns, not necessarily on the disk.
+    /// Appends `bytes`, which arrived at `time_unix_ns`, in one write.
     ///
     /// # Errors
-    /// What the file system says. Then nothing of the frame remains, and the next call
-    /// begins where this one did.
-    pub fn write(&mut self, stream: Stream, output: &[u8]) -> io::Result<()> {
-        for payload in output.chunks(MAX_PAYLOAD_BYTES) {
-            self.write_frame(stream, payload)?;
+    /// Whatever the file system says; after an error the log ends with a whole entry.
+    pub fn append(&mut self, stream: Stream, time_unix_ns: u64, bytes: &[u8]) -> io::Result<()> {
+        for payload in bytes.chunks(MAX_PAYLOAD_BYTES) {
+            let length = (HEADER_BYTES + payload.len()) as u64;
+            if self.file_bytes > 0 && self.file_bytes + length > self.limits.max_file_bytes {
+                self.rotate()?;
+            }
+            let header = Header {
+                stream,
+                time_unix_ns,
+                payload_bytes: payload.len(),
+            };
+            self.buffer.clear();
+            self.buffer.extend_from_slice(&header.encode());
+            self.buffer.extend_from_slice(payload);
+            if let Err(error) = self.file.write_all(&self.buffer) {
+                // A full disk may have taken a part: readers must not see half an entry.
+                self.file.set_len(self.file_bytes)?;
+                return Err(error);
+            }
+            self.file_bytes += length;
         }
         Ok(())
     }
 
-    fn write_frame(&mut self, stream: Stream, payload: &[u8]) -> io::Result<()> {
-        let frame_bytes = (HEADER_BYTES + payload.len()) as u64;
-        if self.bytes > 0 && self.bytes + frame_bytes > self.limits.max_file_bytes {
-            self.rotate()?;
-        }
-        // Never backwards, whatever the host's clock does: readers rely on the order.
-        self.newest_ns = self.newest_ns.max(unix_ns());
-        let header = Header {
-            stream,
-            length: payload.len() as u32,
-            unix_ns: self.newest_ns,
-        };
-        let written = write_both(&mut self.file, &header.encode(), payload);
-        match written {
-            Ok(()) => {
-                self.bytes += frame_bytes;
-                Ok(())
-            }
-            Err(error) => {
-                self.file.set_len(self.bytes)?;
-                self.file.seek(SeekFrom::Start(self.bytes))?;
-                Err(error)
-            }
-        }
-    }
-
     fn rotate(&mut self) -> io::Result<()> {
-        if self.limits.files <= 1 {
-            // A reader holds the old file; a new one keeps its offsets true.
+        let keep = self.limits.max_files;
+        if keep == 1 {
             std::fs::remove_file(&self.path)?;
         } else {
-            for generation in (1..self.limits.files).rev() {
-                let from = file_of(&self.path, generation - 1);
-                match std::fs::rename(&from, file_of(&self.path, generation)) {
+            for number in (1..keep - 1).rev() {
+                let from = rotated(&self.path, number);
+                match std::fs::rename(&from, rotated(&self.path, number + 1)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
             }
+            std::fs::rename(&self.path, rotated(&self.path, 1))?;
         }
-        self.file = OpenOptions::new().read(true).write(true).create_new(true).open(&self.path)?;
-        self.bytes = 0;
+        self.file = open_append(&self.path)?;
+        self.file_bytes = 0;
         Ok(())
     }
 }
 
-fn write_both(file: &mut File, header: &[u8], payload: &[u8]) -> io::Result<()> {
-    let written = file.write_vectored(&[IoSlice::new(header), IoSlice::new(payload)])?;
-    if written < header.len() {
-        file.write_all(&header[written..])?;
-        file.write_all(payload)
-    } else {
-        file.write_all(&payload[written - header.len()..])
+/// `output.log.<number>`.
+pub(super) fn rotated(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+fn open_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// How many bytes at the beginning of the file are whole entries.
+fn complete_bytes(file: &File) -> io::Result<u64> {
+    let size = file.metadata()?.len();
+    let mut reader = BufReader::with_capacity(256 * 1024, file);
+    reader.seek(SeekFrom::Start(0))?;
+    let mut complete = 0;
+    let mut header = [0; HEADER_BYTES];
+    while complete + HEADER_BYTES as u64 <= size {
+        reader.read_exact(&mut header)?;
+        let Some(header) = Header::decode(&header) else {
+            break;
+        };
+        let end = complete + (HEADER_BYTES + header.payload_bytes) as u64;
+        if end > size {
+            break;
+        }
+        reader.seek_relative(header.payload_bytes as i64)?;
+        complete = end;
     }
-}
-
-/// Where the last whole frame ends, and its time.
-fn end_of_frames(file: &File) -> io::Result<(u64, u64)> {
-    let mut reader = BufReader::with_capacity(MAX_PAYLOAD_BYTES, file);
-    let (mut end, mut newest_ns) = (0, 0);
-    while let Found::Frame(entry) = frame::read(&mut reader)? {
-        end += (HEADER_BYTES + entry.bytes.len()) as u64;
-        newest_ns = ns_of(entry.time);
-    }
-    Ok((end, newest_ns))
-}
-
-fn unix_ns() -> u64 {
-    ns_of(SystemTime::now())
-}
-
-/// Until the year 2554, when it stands still.
-fn ns_of(time: SystemTime) -> u64 {
-    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+    Ok(complete)
 }
