@@ -127,20 +127,22 @@ async fn a_token_is_had_for_a_password() {
 #[tokio::test]
 async fn an_expired_token_is_renewed_once() {
     let registry = FakeRegistry::start().await;
-    registry.put_image("v1", "linux/amd64", &[b"layer"]);
+    registry.put_image("v1", "linux/amd64", &[b"one", b"two", b"three", b"four"]);
     let host = registry.host();
-    let mut issued = 0;
+    let (mut issued, mut served) = (0, 0);
     registry.misbehave(move |asked| {
         if asked.target.starts_with("/token") {
             issued += 1;
             return Some(token(json!({"access_token": format!("t0ken-{issued}")})));
         }
-        // The first token is good for the manifest only.
+        // The first token is good for the manifest and the config; then all layers need
+        // another at the same time.
         let good = match asked.header("authorization") {
-            Some("Bearer t0ken-1") => asked.is_manifest(),
+            Some("Bearer t0ken-1") => served < 2,
             Some("Bearer t0ken-2") => true,
             _ => false,
         };
+        served += usize::from(good);
         (!good).then(|| Misdeed::challenge(&format!("Bearer realm=\"http://{host}/token\"")))
     });
     Home::new().pull(&registry.reference("app:v1"), &quick()).await.unwrap();

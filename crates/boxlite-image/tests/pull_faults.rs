@@ -113,20 +113,41 @@ async fn a_truncated_layer_is_refused() {
     };
     assert_eq!((*received_bytes, *expected_bytes), (1500, 2000));
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    // Longer than it should be.
+    // Longer than it should be, announced or not.
     let long = noise(5, 3000);
+    for (misdeed, bytes) in [(Misdeed::Body(long.clone()), 3000), (Misdeed::Chunks(long), 3000)] {
+        let target = wanted.clone();
+        registry.misbehave(move |asked| asked.target.contains(&target).then(|| misdeed.clone()));
+        let home = Home::new();
+        let error = home.pull(&registry.reference("app:v1"), &quick()).await.unwrap_err();
+        let RegistryError::Size {
+            actual_bytes,
+            expected_bytes: 2000,
+            ..
+        } = registry_error(&error)
+        else {
+            panic!("{error:?}")
+        };
+        assert!(*actual_bytes > 2000 && *actual_bytes <= bytes, "{error}");
+        assert_eq!(home.unfinished(), 0, "{error}");
+    }
+    // The wrong part of it.
+    let mut first = true;
     registry.misbehave(move |asked| {
-        asked.target.contains(&wanted).then(|| match asked.header("range") {
-            Some(_) => Misdeed::NoRanges,
-            None => Misdeed::Body(long.clone()),
-        })
+        asked
+            .target
+            .contains(&wanted)
+            .then(|| match std::mem::take(&mut first) {
+                true => Misdeed::Cut(500),
+                false => Misdeed::Header("Content-Range", "bytes 400-1999/2000".to_owned()),
+            })
     });
     let error = Home::new()
         .pull(&registry.reference("app:v1"), &quick())
         .await
         .unwrap_err();
     assert!(
-        matches!(registry_error(&error), RegistryError::Size { actual_bytes: 3000, .. }),
+        matches!(registry_error(&error), RegistryError::Protocol { .. }),
         "{error}"
     );
 }

@@ -200,3 +200,20 @@ fn same_file(file: &File, path: &Path) -> Result<bool, ContentError> {
         Err(error) => Err(ContentError::io("examining", path)(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_lost_its_name_is_not_the_one_that_has_it_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("partial");
+        let old = File::create(&path).unwrap();
+        assert!(same_file(&old, &path).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(!same_file(&old, &path).unwrap());
+        let new = File::create(&path).unwrap();
+        assert!(!same_file(&old, &path).unwrap() && same_file(&new, &path).unwrap());
+    }
+}

@@ -156,6 +156,32 @@ fn a_damaged_partial_starts_over() {
 }
 
 #[test]
+fn a_partial_that_comes_and_goes_never_has_two_writers() {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    let (_dir, store) = store();
+    let digest = Digest::sha256(b"x");
+    let (is_held, claims) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..1500 {
+                    // Empty, it is deleted each time, while others are opening it.
+                    if let Claim::Mine(partial) = Partial::claim(&store, &digest, 1).unwrap() {
+                        assert!(!is_held.swap(true, Ordering::SeqCst));
+                        claims.fetch_add(1, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        is_held.store(false, Ordering::SeqCst);
+                        drop(partial);
+                    }
+                }
+            });
+        }
+    });
+    assert!(claims.into_inner() > 0);
+    assert_eq!(files_in(&store, "partial"), 0);
+}
+
+#[test]
 fn a_whole_file_is_shared_or_copied() {
     let (dir, store) = store();
     let path = dir.path().join("source");

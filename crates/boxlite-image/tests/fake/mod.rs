@@ -64,6 +64,8 @@ pub(crate) enum Misdeed {
     HangAfter(usize),
     /// Send so many bytes of the body, in good order, and say that this was all.
     EndAfter(usize),
+    /// Send this body instead, in chunks, without saying how long it is.
+    Chunks(Vec<u8>),
     /// Pretend not to know about ranges.
     NoRanges,
     /// Don't answer.
@@ -390,7 +392,7 @@ async fn answer(
     };
     let ranges = !matches!(
         misdeed,
-        Some(Misdeed::NoRanges | Misdeed::Answer { .. } | Misdeed::Body(_))
+        Some(Misdeed::NoRanges | Misdeed::Answer { .. } | Misdeed::Body(_) | Misdeed::Chunks(_))
     );
     if let Some(range) = asked.header("range").filter(|_| ranges && status == 200) {
         let begin: usize = range
@@ -425,6 +427,7 @@ async fn answer(
             (status, body) = (s, b);
         }
         Some(Misdeed::Body(b)) => body = b,
+        Some(Misdeed::Chunks(b)) => (body, chunked) = (b, true),
         Some(Misdeed::Header(name, value)) => {
             headers.retain(|(there, _)| !there.eq_ignore_ascii_case(name));
             headers.push((name.to_owned(), value));
