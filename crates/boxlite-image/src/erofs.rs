@@ -21,8 +21,10 @@ mod spool;
 mod superblock;
 mod xattr;
 
-pub(crate) use image::{FileData, Image, ImageError, Sealed};
-pub(crate) use xattr::{XattrBody, XattrError};
+pub use image::ImageError;
+pub(crate) use image::{FileData, Image, Sealed};
+pub(crate) use xattr::XattrBody;
+pub use xattr::XattrError;
 
 /// Bytes of a block.
 pub(crate) const BLOCK_BYTES: u64 = 4096;

@@ -35,6 +35,14 @@ pub enum EntryError {
         /// What it should lead to.
         target: String,
     },
+    /// A hard link whose target leads nowhere.
+    #[error("hard link to {target:?}: {source}")]
+    HardLinkTarget {
+        /// What it should lead to.
+        target: String,
+        /// Why it does not.
+        source: PathError,
+    },
     /// A hard link to a directory.
     #[error("hard link to {target:?}, which is a directory")]
     HardLinkToDirectory {
@@ -168,24 +176,31 @@ impl Merge {
             return Ok(Applied::Done);
         }
         let directory = self.parent_directory(parents)?;
-        let applied = self.apply_named(entry, directory, name)?;
-        if self.tree.bytes > self.limits.metadata_bytes {
-            return Err(EntryError::MetadataTooLarge {
-                limit: self.limits.metadata_bytes,
-            });
-        }
-        Ok(applied)
+        self.apply_named(entry, directory, name)
+    }
+
+    /// Applies an entry whose directory is known and whose name is nothing but a name.
+    pub(crate) fn apply_in(&mut self, directory: InodeId, name: &[u8], entry: &Entry) -> Result<Applied, EntryError> {
+        self.count_entry()?;
+        self.apply_named(entry, directory, name)
+    }
+
+    /// Gives an inode one more name.
+    pub(crate) fn link_in(&mut self, directory: InodeId, name: &[u8], inode: InodeId) -> Result<(), EntryError> {
+        self.count_entry()?;
+        self.tree.link(directory, name, self.layer, inode);
+        Ok(())
     }
 
     /// Puts a file where [`apply`](Self::apply) said.
-    pub(crate) fn add_file(&mut self, place: Place, data: FileData) {
+    pub(crate) fn add_file(&mut self, place: Place, data: FileData) -> InodeId {
         self.tree.add(
             place.directory,
             &place.name,
             self.layer,
             place.attributes,
             Content::File(data),
-        );
+        )
     }
 
     fn count_entry(&mut self) -> Result<(), EntryError> {
@@ -198,7 +213,8 @@ impl Merge {
         Ok(())
     }
 
-    fn apply_root(&mut self, entry: &Entry) -> Result<Applied, EntryError> {
+    /// Describes the root directory.
+    pub(crate) fn apply_root(&mut self, entry: &Entry) -> Result<Applied, EntryError> {
         if entry.kind != EntryKind::Directory {
             return Err(EntryError::RootNotDirectory);
         }
@@ -208,6 +224,12 @@ impl Merge {
     }
 
     fn apply_named(&mut self, entry: &Entry, directory: InodeId, name: &[u8]) -> Result<Applied, EntryError> {
+        self.check_depth(directory)?;
+        if self.tree.bytes > self.limits.metadata_bytes {
+            return Err(EntryError::MetadataTooLarge {
+                limit: self.limits.metadata_bytes,
+            });
+        }
         let existing = self.tree.child(directory, name);
         match entry.kind {
             EntryKind::Directory => {
@@ -254,11 +276,15 @@ impl Merge {
     fn apply_hard_link(&mut self, entry: &Entry, directory: InodeId, name: &[u8]) -> Result<(), EntryError> {
         let target = || String::from_utf8_lossy(&entry.link).into_owned();
         let missing = || EntryError::HardLinkTargetMissing { target: target() };
-        let components = Components::parse(&entry.link, self.limits.path_components)?;
+        let unusable = |source| EntryError::HardLinkTarget {
+            target: target(),
+            source,
+        };
+        let components = Components::parse(&entry.link, self.limits.path_components).map_err(unusable)?;
         let (target_name, parents) = components
             .split_last()
             .ok_or_else(|| EntryError::HardLinkToDirectory { target: target() })?;
-        let found = match path::resolve(&self.tree, parents)? {
+        let found = match path::resolve(&self.tree, parents).map_err(unusable)? {
             Resolved::Directory(id) => id,
             Resolved::Missing { .. } | Resolved::Blocked { .. } => return Err(missing()),
         };
@@ -289,6 +315,10 @@ impl Merge {
     }
 
     fn apply_whiteout(&mut self, parents: &[&[u8]], name: &[u8]) -> Result<(), EntryError> {
+        let hidden = &name[WHITEOUT.len()..];
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(EntryError::InvalidWhiteout);
+        }
         let directory = match path::resolve(&self.tree, parents)? {
             Resolved::Directory(id) => id,
             Resolved::Missing { .. } | Resolved::Blocked { .. } => return Ok(()),
@@ -299,10 +329,6 @@ impl Merge {
         }
         if name.starts_with(AUFS) {
             return Ok(());
-        }
-        let hidden = &name[WHITEOUT.len()..];
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(EntryError::InvalidWhiteout);
         }
         match self.tree.child(directory, hidden) {
             Some(child) if self.tree.layer_of(child) == self.layer => {
@@ -355,19 +381,22 @@ impl Merge {
     fn make_directories(&mut self, mut parent: InodeId, names: &[Vec<u8>]) -> Result<InodeId, EntryError> {
         for name in names {
             self.count_entry()?;
-            let depth = self.tree.directory(parent).map_or(0, |directory| directory.depth);
-            // One more for what will be in it.
-            if depth + 2 > self.limits.path_components {
-                return Err(PathError::TooManyComponents {
-                    limit: self.limits.path_components,
-                }
-                .into());
-            }
+            self.check_depth(parent)?;
             parent = self
                 .tree
                 .add_directory(parent, name, self.layer, Attributes::of_missing_directory());
         }
         Ok(parent)
+    }
+
+    /// Whether something may be in a directory: symbolic links lead deeper than a path's own
+    /// length says.
+    fn check_depth(&self, directory: InodeId) -> Result<(), PathError> {
+        let limit = self.limits.path_components;
+        match self.tree.directory(directory) {
+            Some(directory) if directory.depth >= limit => Err(PathError::TooManyComponents { limit }),
+            _ => Ok(()),
+        }
     }
 
     fn attributes(&mut self, entry: &Entry) -> Result<Attributes, EntryError> {

@@ -23,7 +23,7 @@ pub enum ImageError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The file system would be larger than the device that it is for.
-    #[error("the root filesystem needs {bytes} bytes, but its device will have {limit}")]
+    #[error("the root filesystem needs {bytes} bytes, but its device will have {limit} bytes")]
     TooLarge {
         /// What it takes so far.
         bytes: u64,

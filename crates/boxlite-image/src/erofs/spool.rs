@@ -72,9 +72,7 @@ mod tests {
         let mut spool = Spool::new(&path).unwrap();
         assert!(!path.exists());
         let piece = |index: usize| vec![index as u8; 1000 + index % 3000];
-        let places: Vec<_> = (0..5000)
-            .map(|index| spool.push(&piece(index)).unwrap())
-            .collect();
+        let places: Vec<_> = (0..5000).map(|index| spool.push(&piece(index)).unwrap()).collect();
         assert!(spool.stored > 0);
         for (index, place) in places.into_iter().enumerate() {
             let mut read = piece(index + 1);

@@ -34,7 +34,11 @@ impl Superblock {
         put(36, &self.blocks.to_le_bytes());
         put(40, &self.meta_block.to_le_bytes());
         put(48, &self.uuid);
-        let incompat = if self.has_chunked_files { INCOMPAT_CHUNKED_FILE } else { 0 };
+        let incompat = if self.has_chunked_files {
+            INCOMPAT_CHUNKED_FILE
+        } else {
+            0
+        };
         put(80, &incompat.to_le_bytes());
         // Over the block from the superblock on, its own field zero.
         let checksum = crc32c(&block[OFFSET..]);

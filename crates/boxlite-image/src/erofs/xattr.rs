@@ -179,10 +179,7 @@ mod tests {
             .map(|name| (format!("user.{name}").into_bytes(), value.clone()))
             .collect();
         XattrBody::encode(&many[..3]).unwrap();
-        assert!(matches!(
-            XattrBody::encode(&many),
-            Err(XattrError::TooLarge { .. })
-        ));
+        assert!(matches!(XattrBody::encode(&many), Err(XattrError::TooLarge { .. })));
         assert!(matches!(
             XattrBody::encode(&[(b"user.a".to_vec(), vec![0; 65_536])]),
             Err(XattrError::ValueTooLarge { bytes: 65_536, .. })

@@ -108,7 +108,9 @@ pub(super) fn resolve(tree: &Tree, path: &[&[u8]]) -> Result<Resolved, PathError
             b"" | b"." => continue,
             b".." => {
                 if virtual_names.pop().is_none() {
-                    current = tree.directory(current).map_or(InodeId::ROOT, |directory| directory.parent);
+                    current = tree
+                        .directory(current)
+                        .map_or(InodeId::ROOT, |directory| directory.parent);
                 }
                 is_blocked &= !virtual_names.is_empty();
                 continue;

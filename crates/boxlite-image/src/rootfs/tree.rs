@@ -116,10 +116,7 @@ impl Tree {
             layer: 0,
             emptied_in: None,
         };
-        tree.add_inode(
-            Attributes::of_missing_directory(),
-            Content::Directory(Box::new(root)),
-        );
+        tree.add_inode(Attributes::of_missing_directory(), Content::Directory(Box::new(root)));
         tree.inodes[0].links = 1;
         tree
     }
@@ -153,7 +150,8 @@ impl Tree {
 
     /// The last layer that has what a name leads to.
     pub(crate) fn layer_of(&self, child: Child) -> LayerIndex {
-        self.directory(child.inode).map_or(child.layer, |directory| directory.layer)
+        self.directory(child.inode)
+            .map_or(child.layer, |directory| directory.layer)
     }
 
     pub(crate) fn set_attributes(&mut self, id: InodeId, attributes: Attributes) {
@@ -236,6 +234,16 @@ impl Tree {
         if let Some(directory) = self.directory_mut(parent) {
             let former = directory.children.insert(name.into(), Child { inode, layer });
             debug_assert!(former.is_none());
+        }
+        self.touch(parent, layer);
+    }
+
+    /// Notes that a layer has a name that exists already.
+    pub(crate) fn link_again(&mut self, parent: InodeId, name: &[u8], layer: LayerIndex) {
+        if let Some(directory) = self.directory_mut(parent)
+            && let Some(child) = directory.children.get_mut(name)
+        {
+            child.layer = layer;
         }
         self.touch(parent, layer);
     }
