@@ -6,7 +6,7 @@ use boxlite_store::{Home, HomeWarning};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
-use crate::client::ClientBuilder;
+use crate::client::{Accelerator, ClientBuilder};
 use crate::engine;
 use crate::error::{Diagnose, full_message};
 
@@ -48,7 +48,7 @@ impl Check {
         }
     }
 
-    pub(crate) fn warning(name: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
+    fn warning(name: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             name: name.to_owned(),
             status: CheckStatus::Warning,
@@ -88,37 +88,97 @@ const LEAST_INOTIFY_INSTANCES: u64 = 64;
 
 /// Checks everything that a start needs, as far as it can be come to.
 pub(crate) async fn examine(builder: ClientBuilder) -> DoctorReport {
-    let checks = tokio::task::spawn_blocking(move || examine_blocking(builder)).await;
-    DoctorReport {
-        checks: checks.unwrap_or_else(|error| {
-            vec![Check {
-                name: "checks".to_owned(),
-                status: CheckStatus::Failure,
-                message: format!("the checks ended early: {error}"),
-                fix: None,
-            }]
-        }),
-    }
-}
-
-fn examine_blocking(builder: ClientBuilder) -> Vec<Check> {
     let mut checks = Vec::new();
     let builder = match builder.with_environment() {
         Ok(builder) => builder,
         Err(error) => {
             checks.push(Check::failure("environment", &error));
-            return checks;
+            return DoctorReport { checks };
         }
     };
-    let home = check_home(&builder, &mut checks);
-    if let Some(home) = &home {
-        let bundle = check_bundle(home, builder.bundle_dir.as_deref(), &mut checks);
-        engine::check(home, &builder, bundle.as_ref(), &mut checks);
+    let accelerator = builder.accelerator.unwrap_or_default();
+    let found = tokio::task::spawn_blocking(move || {
+        let mut checks = Vec::new();
+        let found = look(&builder, &mut checks);
+        (checks, found)
+    })
+    .await;
+    let found = match found {
+        Ok((first, found)) => {
+            checks.extend(first);
+            found
+        }
+        Err(error) => {
+            checks.push(Check {
+                name: "checks".to_owned(),
+                status: CheckStatus::Failure,
+                message: format!("the checks ended early: {error}"),
+                fix: None,
+            });
+            None
+        }
+    };
+    if let Some((home, engine, bundle)) = found {
+        checks.push(check_accelerator(&home, &engine, accelerator, &bundle).await);
     }
     checks.push(check_memory());
     checks.push(check_descriptors());
     checks.extend(host::checks());
-    checks
+    DoctorReport { checks }
+}
+
+/// Home, bundle and engine; what the accelerator is chosen with, if all are there. Blocking.
+fn look(builder: &ClientBuilder, checks: &mut Vec<Check>) -> Option<(Home, engine::Found, Bundle)> {
+    let home = check_home(builder, checks)?;
+    let bundle = check_bundle(&home, builder.bundle_dir.as_deref(), checks);
+    let engine = check_engine(&home, builder, checks);
+    Some((home, engine?, bundle?))
+}
+
+fn check_engine(home: &Home, builder: &ClientBuilder, checks: &mut Vec<Check>) -> Option<engine::Found> {
+    match engine::find(home, builder.engine.unwrap_or_default()) {
+        Ok(found) => {
+            let what = format!(
+                "{} {} ({})",
+                found.info.name,
+                found.info.version,
+                found.info.path.display()
+            );
+            if found.warnings.is_empty() {
+                checks.push(Check::ok("engine", what.as_str()));
+            }
+            for warning in &found.warnings {
+                checks.push(Check::warning(
+                    "engine",
+                    format!("{what}: {warning}"),
+                    "name a tested one in BOXLITE_QEMU if starts fail",
+                ));
+            }
+            Some(found)
+        }
+        Err(error) => {
+            checks.push(Check::failure("engine", &error));
+            None
+        }
+    }
+}
+
+async fn check_accelerator(home: &Home, engine: &engine::Found, wanted: Accelerator, bundle: &Bundle) -> Check {
+    match engine::choose(home, engine, wanted, bundle).await {
+        Ok(choice) => {
+            let message = format!("{}: {}", choice.name, choice.evidence.join("; "));
+            if choice.name == "tcg" && wanted != Accelerator::Tcg {
+                Check::warning(
+                    "accelerator",
+                    message,
+                    "run on a machine whose processor's virtualization can be used (/dev/kvm): starts are several times faster there",
+                )
+            } else {
+                Check::ok("accelerator", message)
+            }
+        }
+        Err(error) => Check::failure("accelerator", &error),
+    }
 }
 
 fn check_home(builder: &ClientBuilder, checks: &mut Vec<Check>) -> Option<Home> {
@@ -176,7 +236,7 @@ fn check_bundle(home: &Home, given: Option<&Path>, checks: &mut Vec<Check>) -> O
 fn check_memory() -> Check {
     let system = rustix::system::sysinfo();
     let unit = u64::from(system.mem_unit);
-    let total = u64::from(system.totalram).saturating_mul(unit);
+    let total = system.totalram.saturating_mul(unit);
     let message = format!("{} MiB", total >> 20);
     if total < LEAST_MEMORY_BYTES {
         Check::warning("memory", message, "give this machine more memory")

@@ -2,7 +2,7 @@
 
 mod machine;
 
-pub(crate) use machine::{DISK_NAME, check_mounts, machine_accelerator};
+pub(crate) use machine::{DISK_NAME, check_mounts};
 
 use std::path::{Path, PathBuf};
 use std::process::Child;

@@ -23,7 +23,6 @@ mod logs;
 mod options;
 mod progress;
 mod record;
-mod rootfs_pending;
 mod rpc;
 mod shared;
 mod signal;

@@ -93,7 +93,7 @@ pub(crate) async fn stop(shared: &Arc<Shared>, id: &BoxId, options: StopOptions)
     drop(connection);
     match (answer, settled(shared, id).await?) {
         (_, Some(ended)) => finish_stop(ended),
-        (Err(status), None) => Err(AgentError::from(rpc::call_error("stop", &status)).into()),
+        (Err(status), None) => Err(rpc::call_error("stop", &status).into()),
         (Ok(_), None) => Err(AgentError::Protocol {
             operation: "stop",
             detail: "it says that the box is stopped, and goes on",

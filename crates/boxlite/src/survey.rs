@@ -19,11 +19,17 @@ use crate::system::{BoxCounts, BoxUsage, DiskUsage, ImageUsage, PruneOptions, Pr
 /// What a client works with.
 pub(crate) async fn info(shared: &Arc<Shared>) -> Result<SystemInfo, InfoError> {
     let bundle = shared.bundle().await;
-    let engine = {
-        let bundle = bundle.as_ref().ok().cloned();
-        shared
-            .blocking(move |shared| Ok::<_, StateError>(engine::find(shared, bundle.as_ref())))
-            .await?
+    let engine = shared
+        .blocking(|shared| Ok::<_, StateError>(engine::find(&shared.home, shared.engine)))
+        .await?;
+    let accelerator = match (&engine, &bundle) {
+        (Ok(engine), Ok(bundle)) => Some(engine::choose(&shared.home, engine, shared.accelerator, bundle).await),
+        _ => None,
+    };
+    let (accelerator, unusable) = match accelerator {
+        Some(Ok(accelerator)) => (Some(accelerator), None),
+        Some(Err(error)) => (None, Some(error.diagnosis())),
+        None => (None, None),
     };
     let (boxes, images) = shared
         .blocking(|shared| {
@@ -47,15 +53,15 @@ pub(crate) async fn info(shared: &Arc<Shared>) -> Result<SystemInfo, InfoError> 
         home: shared.home.path().to_owned(),
         platform: Platform::host().to_string(),
         engine: engine.as_ref().ok().map(|engine| engine.info.clone()),
-        engine_error: engine.as_ref().err().map(Diagnose::diagnosis),
-        accelerator: engine.ok().and_then(|engine| engine.accelerator),
+        engine_error: engine.as_ref().err().map(Diagnose::diagnosis).or(unusable),
+        accelerator,
         bundle_error: bundle.as_ref().err().map(Diagnose::diagnosis),
         bundle: bundle.ok().map(|bundle| bundle.info()),
         boxes,
         images,
         host_cpus: std::thread::available_parallelism()
             .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
-        host_memory_bytes: u64::from(system.totalram).saturating_mul(u64::from(system.mem_unit)),
+        host_memory_bytes: system.totalram.saturating_mul(u64::from(system.mem_unit)),
         host_kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
     })
 }

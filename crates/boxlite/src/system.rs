@@ -16,7 +16,7 @@ pub struct SystemInfo {
     pub platform: String,
     /// The engine that `auto` takes, if one was found.
     pub engine: Option<EngineInfo>,
-    /// Why there is no engine.
+    /// Why there is no engine, or none with the accelerator that was asked for.
     pub engine_error: Option<crate::error::Diagnosis>,
     /// The accelerator that a start takes.
     pub accelerator: Option<AcceleratorInfo>,

@@ -202,7 +202,7 @@ async fn send(
     });
     let answer = connection.guest().copy_in(stream).await;
     Ok(answer
-        .map_err(|status| AgentError::from(rpc::call_error("copy in", &status)))?
+        .map_err(|status| rpc::call_error("copy in", &status))?
         .into_inner())
 }
 
@@ -289,7 +289,7 @@ async fn receive(mut stream: Streaming<CopyOutResponse>, sender: PieceSender) ->
                 return Ok(());
             }
             Err(status) => {
-                return Err(AgentError::from(rpc::call_error("copy out", &status)).into());
+                return Err(rpc::call_error("copy out", &status).into());
             }
         }
     }
@@ -333,7 +333,7 @@ fn out_error(source: &str, status: &Status) -> CopyError {
             path: source.to_owned(),
         }
     } else {
-        AgentError::from(rpc::call_error("copy out", status)).into()
+        rpc::call_error("copy out", status).into()
     }
 }
 
@@ -345,9 +345,7 @@ async fn stat(connection: &Connection, path: &str, follow_link: bool) -> Result<
             follow_link,
         })
         .await;
-    Ok(answer
-        .map_err(|status| AgentError::from(rpc::call_error("stat", &status)))?
-        .into_inner())
+    Ok(answer.map_err(|status| rpc::call_error("stat", &status))?.into_inner())
 }
 
 async fn require_folder(connection: &Connection, path: &str) -> Result<(), CopyError> {

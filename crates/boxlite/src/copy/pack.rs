@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use boxlite_tar::{Entry, EntryKind, Timestamp, WriteError, Writer};
+use boxlite_tar::{Entry, EntryKind, Timestamp, WriteError, Writer, Xattr};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -197,7 +197,7 @@ fn sorted_names(folder: &Path) -> Result<Vec<OsString>, CopyError> {
 }
 
 /// The attributes that mean the same in a box: the user's own, and file capabilities.
-fn xattrs(path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CopyError> {
+fn xattrs(path: &Path) -> Result<Vec<Xattr>, CopyError> {
     let failed = |errno: Errno| host("reading the attributes of", path, errno.into());
     let mut names = vec![0; MAX_XATTR_BYTES];
     let length = match rustix::fs::llistxattr(path, &mut names) {

@@ -109,7 +109,7 @@ impl PullError {
 pub enum RootfsError {
     /// A layer (or the folder) can't be made into one.
     #[error(transparent)]
-    Build(#[from] crate::rootfs_pending::BuildError),
+    Build(#[from] boxlite_image::rootfs::BuildError),
     /// The caller gave up.
     #[error("building the root filesystem was cancelled")]
     Cancelled,
@@ -119,7 +119,7 @@ pub enum RootfsError {
 }
 
 diagnose!(RootfsError {
-    Self::Build(error) => code_of_image(error.kind()), error.hint();
+    Self::Build(error) => code_of_image(error.kind()), Some(error.hint().to_owned());
     Self::Cancelled => ErrorCode::Cancelled, None;
 } wraps { State });
 

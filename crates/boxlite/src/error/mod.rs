@@ -7,6 +7,7 @@
 mod access;
 mod boxes;
 mod copy;
+mod engine;
 mod execution;
 mod image;
 mod open;
@@ -22,6 +23,7 @@ pub use boxes::{
     StopError, WaitError,
 };
 pub use copy::{CopyError, UnpackError};
+pub use engine::EngineError;
 pub use execution::{AttachError, ExecError, ExecutionError, Refusal, RefusalReason};
 pub use image::{
     ImageGetError, ImageListError, ImageLoadError, ImageRemoveError, ImageTagError, PullError, RootfsError,

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::rootfs_pending::{self as rootfs, BuildOptions};
 use boxlite_disk::DISK_DEVICE_BYTES;
+use boxlite_image::rootfs::{self, BuildOptions};
 use boxlite_image::{ImageConfig, ImageManifest, Platform, Reference, Source};
 use boxlite_store::{Digest, ImageLease, ImageRecord, LayerRecord, LockError, NewImage, PutImageError};
 use serde::Deserialize;
@@ -81,9 +81,7 @@ async fn for_reference(
 ) -> Result<ImageRecord, PullError> {
     if policy != PullPolicy::Always {
         let wanted = reference.clone();
-        let found = shared
-            .blocking(move |shared| Ok::<_, StateError>(super::lookup(shared, &wanted)?))
-            .await?;
+        let found = shared.blocking(move |shared| super::lookup(shared, &wanted)).await?;
         let suits = |record: &ImageRecord| {
             platform
                 .is_none_or(|wanted| Platform::parse(&record.platform).is_ok_and(|has| wanted.suits(&has).is_some()))
@@ -375,7 +373,7 @@ async fn build(
 
 fn build_options() -> BuildOptions {
     BuildOptions {
-        device_bytes: DISK_DEVICE_BYTES,
+        device_bytes: Some(DISK_DEVICE_BYTES),
         ..BuildOptions::default()
     }
 }

@@ -9,8 +9,8 @@ use boxlite_shim::{Configure, HostEntry, LaunchConfig, Network, Process, Volume}
 use boxlite_store::BoxRecord;
 
 use crate::bundle::Bundle;
-use crate::client::Accelerator;
 use crate::config::BoxConfig;
+use crate::engine;
 use crate::error::{OptionsError, StartError};
 use crate::execution::TerminalSize;
 use crate::options::{Mount, NetworkMode, Protocol, Security};
@@ -70,7 +70,7 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
     let id = record.id.as_str();
     let box_dir = shared.home.box_dir(&record.id);
     let runtime_dir = make_private_dir(box_dir.join(RUNTIME_DIR_NAME))?;
-    let cache_dir = make_private_dir(shared.home.path().join("cache"))?;
+    let cache_dir = engine::cache_dir(&shared.home)?;
     let (shares, volumes) = shares(config)?;
     let (network, guest_network) = network(config, id);
     let machine = MachineSpec {
@@ -100,7 +100,7 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
             qemu: None,
             cache_dir: Some(cache_dir),
         },
-        accelerator: machine_accelerator(shared.accelerator),
+        accelerator: engine::wanted(shared.accelerator),
         security: match options.security {
             Security::Standard => boxlite_machine::Security::Default,
             Security::Strict => boxlite_machine::Security::Strict,
@@ -141,16 +141,6 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
         parent_watch: !options.detached,
         box_dir,
     })
-}
-
-/// The accelerator that was asked for; `None` leaves the choice to the evidence.
-pub(crate) fn machine_accelerator(accelerator: Accelerator) -> Option<boxlite_machine::Accelerator> {
-    match accelerator {
-        Accelerator::Auto => None,
-        Accelerator::Kvm => Some(boxlite_machine::Accelerator::Kvm),
-        Accelerator::Hvf => Some(boxlite_machine::Accelerator::Hvf),
-        Accelerator::Tcg => Some(boxlite_machine::Accelerator::Tcg),
-    }
 }
 
 fn main_process(config: &BoxConfig, inputs: &Inputs<'_>) -> Option<Process> {
