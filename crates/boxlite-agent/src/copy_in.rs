@@ -40,6 +40,7 @@ use crate::{
     child::{self, Helper},
     copy_error::CopyError,
     launch::read_user_file,
+    rootfs::create_dirs,
     stat_path::check_path,
     sys, user,
 };
@@ -309,7 +310,18 @@ impl Unpacker {
                 Ok(found) => found,
                 Err(Errno::NOENT) => {
                     let failed = |error: Errno| CopyError::system("create the directory", prefix, error);
-                    mkdirat(&fd, part, Mode::from_raw_mode(0o755)).map_err(failed)?;
+                    match mkdirat(&fd, part, Mode::from_raw_mode(0o755)) {
+                        // A link to a directory that is missing, as /var/run often is: in
+                        // the box's root it is made where it belongs.
+                        Err(Errno::EXIST) if self.resolve.contains(ResolveFlags::IN_ROOT) => {
+                            let path = [b"/", prefix].concat();
+                            create_dirs(Path::new(OsStr::from_bytes(&path)))
+                                .map_err(|error| CopyError::system("create the directory", prefix, error))?;
+                            fd = openat2(&self.root, prefix, DIRECTORY, Mode::empty(), self.resolve).map_err(failed)?;
+                            continue;
+                        }
+                        result => result.map_err(failed)?,
+                    }
                     let made = openat(&fd, part, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)?;
                     if let Some((uid, gid)) = self.owner {
                         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));

@@ -67,6 +67,9 @@ fn main() -> ExitCode {
     boot::power_off();
 }
 
+/// How long the host may take to confirm that it has got the last answer.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Serves one host after the other until a shutdown was answered.
 async fn serve(agent: Arc<Agent>) {
     log!("waiting for the host");
@@ -88,9 +91,17 @@ async fn serve(agent: Arc<Agent>) {
             Service::new(Arc::clone(&agent)),
             RequireVersion::default(),
         ));
-        let served = transport::serve_until(port, routes, agent.ended()).await;
-        if let (Err(error), false) = (served, agent.is_ending()) {
-            log!("the host's stream broke: {error}");
+        let gone = async {
+            agent.ended().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            served = transport::serve_until(port, routes, agent.ended()) => {
+                if let (Err(error), false) = (served, agent.is_ending()) {
+                    log!("the host's stream broke: {error}");
+                }
+            }
+            () = gone => log!("the host does not confirm the end"),
         }
     }
 }
