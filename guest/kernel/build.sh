@@ -26,7 +26,7 @@ source="${BOXLITE_KERNEL_SOURCE:-$(find /usr/src -maxdepth 1 -name 'linux-source
 # version, because hashing 140 MB at every build would cost more than it tells.
 version=$(basename "$source" .tar.xz)
 package_version=$(dpkg-query -W -f '${Version}' "$version" 2>/dev/null || stat -c '%s' "$source")
-key=$( (echo "$version $package_version $arch $(cc -dumpversion)"; sed 's/[[:space:]]*$//' "$config"; cat "$0") | sha256sum | cut -c1-16)
+key=$( (echo "$version $package_version $arch $(cc -dumpversion)"; sed 's/[[:space:]]*$//' "$config") | sha256sum | cut -c1-16)
 out="$cache/$key"
 
 if [ "${1:-}" = --path ]; then echo "$out/vmlinux"; exit 0; fi
