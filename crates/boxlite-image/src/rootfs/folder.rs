@@ -411,20 +411,18 @@ fn collect_xattrs(
     Ok(xattrs)
 }
 
-/// Reads something whose size is to be asked for first and may change before it is read.
+/// Reads something whose size is not known, with a buffer that grows until it is large enough.
 fn whole(read: &mut impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    // Twice what Linux allows for a value or a list of names.
+    const LIMIT: usize = 128 << 10;
+    let mut buffer = vec![0; 256];
     loop {
-        let bytes = read(&mut [])?;
-        if bytes == 0 {
-            return Ok(Vec::new());
-        }
-        let mut buffer = vec![0; bytes];
         match read(&mut buffer) {
             Ok(bytes) => {
                 buffer.truncate(bytes);
                 return Ok(buffer);
             }
-            Err(rustix::io::Errno::RANGE) => {}
+            Err(rustix::io::Errno::RANGE) if buffer.len() < LIMIT => buffer.resize(buffer.len() * 8, 0),
             Err(error) => return Err(error),
         }
     }

@@ -41,6 +41,7 @@ fn make(root: &Path) {
         });
     };
     set("usr/small", "user.lines", b"a\nb\0c");
+    set("usr/small", "user.long", &[b'v'; 3000]);
     set("usr", "trusted.directory", b"d");
     set("out", "trusted.link", b"l");
     let mknod = |path: &str, kind, device| {
@@ -54,7 +55,11 @@ fn make(root: &Path) {
         .unwrap_or_else(|error| panic!("{path}: {error}; root is needed"));
     };
     mknod("null", rustix::fs::FileType::CharacterDevice, rustix::fs::makedev(1, 3));
-    mknod("disk", rustix::fs::FileType::BlockDevice, rustix::fs::makedev(259, 70_000));
+    mknod(
+        "disk",
+        rustix::fs::FileType::BlockDevice,
+        rustix::fs::makedev(259, 70_000),
+    );
     mknod("pipe", rustix::fs::FileType::Fifo, 0);
 }
 

@@ -23,7 +23,11 @@ impl Inode {
     fn of(entry: &Entry, content: &[u8]) -> Self {
         Self {
             kind: entry.kind,
-            mode: if entry.kind == EntryKind::SymLink { 0o777 } else { entry.mode },
+            mode: if entry.kind == EntryKind::SymLink {
+                0o777
+            } else {
+                entry.mode
+            },
             owner: (entry.uid, entry.gid),
             mtime: (entry.mtime.seconds, entry.mtime.nanoseconds),
             xattrs: entry.xattrs.iter().cloned().collect(),

@@ -81,11 +81,17 @@ fn entries_that_no_file_system_has() {
     ));
     assert!(matches!(
         refusal(&[&[hard_link("b", "../a")]]).2,
-        EntryError::HardLinkTarget { source: PathError::ParentTraversal, .. }
+        EntryError::HardLinkTarget {
+            source: PathError::ParentTraversal,
+            ..
+        }
     ));
     assert!(matches!(
         refusal(&[&[symlink("a", &"t".repeat(4096))]]).2,
-        EntryError::SymLinkTarget { bytes: 4096, limit: 4095 }
+        EntryError::SymLinkTarget {
+            bytes: 4096,
+            limit: 4095
+        }
     ));
     for name in [".wh.", ".wh..", ".wh...", "d/.wh.", ".wh.d/f"] {
         assert_eq!(refusal(&[&[file(name, b"")]]).2, EntryError::InvalidWhiteout, "{name}");
@@ -121,14 +127,41 @@ fn every_limit_has_its_error() {
     for (limits, text) in [
         (BuildLimits { layers: 1, ..default() }, "2 layers, at most 1"),
         // Three entries, and two directories that none describes.
-        (BuildLimits { entries: 4, ..default() }, "layer 1, entry \"c/d/e\": the image has more than 4 entries"),
-        (BuildLimits { entries: 7, ..default() }, "layer 2, entry \"c/d/e\""),
-        (BuildLimits { path_bytes: 4, ..default() }, "the path has 5 bytes, at most 4"),
         (
-            BuildLimits { unpacked_bytes: layer.len() as u64 + 1000, ..default() },
+            BuildLimits {
+                entries: 4,
+                ..default()
+            },
+            "layer 1, entry \"c/d/e\": the image has more than 4 entries",
+        ),
+        (
+            BuildLimits {
+                entries: 7,
+                ..default()
+            },
+            "layer 2, entry \"c/d/e\"",
+        ),
+        (
+            BuildLimits {
+                path_bytes: 4,
+                ..default()
+            },
+            "the path has 5 bytes, at most 4",
+        ),
+        (
+            BuildLimits {
+                unpacked_bytes: layer.len() as u64 + 1000,
+                ..default()
+            },
             "unpacks to more than",
         ),
-        (BuildLimits { metadata_bytes: 100, ..default() }, "more than 100 bytes"),
+        (
+            BuildLimits {
+                metadata_bytes: 100,
+                ..default()
+            },
+            "more than 100 bytes",
+        ),
     ] {
         let error = refusal(limits);
         assert!(error.contains(text), "{error:?} does not say {text:?}");
@@ -162,7 +195,11 @@ fn damaged_and_exchanged_layers() {
     let build = |content: &[u8], compression, diff_id| {
         let path = workshop.path("layer-0");
         std::fs::write(&path, content).unwrap();
-        let input = LayerInput { path, compression, diff_id };
+        let input = LayerInput {
+            path,
+            compression,
+            diff_id,
+        };
         let built = rootfs::build_from_layers(&[input], &dest, &workshop.options, &CancellationToken::new());
         workshop.assert_nothing_left();
         built.unwrap_err()
@@ -177,7 +214,14 @@ fn damaged_and_exchanged_layers() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     let error = build(&tar[..1000], Compression::None, None);
     assert!(
-        matches!(error, BuildError::Tar { layer: 1, source: ReadError::UnexpectedEnd { .. }, .. }),
+        matches!(
+            error,
+            BuildError::Tar {
+                layer: 1,
+                source: ReadError::UnexpectedEnd { .. },
+                ..
+            }
+        ),
         "{error}"
     );
     // What follows the archive's end counts for the digest, and only for that.

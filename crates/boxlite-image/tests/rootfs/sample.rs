@@ -163,4 +163,3 @@ pub(crate) fn build(layers: &[&[Member]]) -> (Workshop, Image) {
     let image = workshop.build(layers);
     (workshop, image)
 }
-

@@ -87,52 +87,58 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
 fn member() -> impl Strategy<Value = Member> {
     let described = (
         (path(), kind(), target(), path()),
-        (0_u32..0o10000, 0_u64..4_294_967_295, any::<u32>().prop_map(|gid| u64::from(gid / 2))),
+        (
+            0_u32..0o10000,
+            0_u64..4_294_967_295,
+            any::<u32>().prop_map(|gid| u64::from(gid / 2)),
+        ),
         (any::<i32>(), 0_u32..1_000_000_000),
         (0_u32..4096, 0_u32..1 << 20),
         xattrs(),
         content(),
         prop::option::weighted(0.2, prop::collection::vec((1_u64..30, 1_u64..20), 0..6)),
     )
-        .prop_map(|((path, kind, target, other), (mode, uid, gid), time, device, xattrs, content, holes)| {
-            let mut entry = Entry::new(path, kind);
-            (entry.mode, entry.uid, entry.gid) = (mode, uid, gid);
-            entry.mtime = Timestamp {
-                seconds: time.0.into(),
-                nanoseconds: time.1,
-            };
-            match kind {
-                EntryKind::SymLink => entry.link = target.into_bytes(),
-                EntryKind::HardLink => entry.link = other.trim_end_matches('/').as_bytes().to_vec(),
-                EntryKind::CharDevice | EntryKind::BlockDevice => entry.device = device,
-                _ => {}
-            }
-            if kind != EntryKind::HardLink {
-                entry.xattrs = xattrs;
-            }
-            let mut content = content;
-            match (kind, holes) {
-                (EntryKind::File, Some(holes)) => {
-                    let mut extents = Vec::new();
-                    let mut offset = 0;
-                    for (hole, blocks) in holes {
-                        offset += hole * 700;
-                        extents.push(Extent {
-                            offset,
-                            size: blocks * 512,
-                        });
-                        offset += blocks * 512;
-                    }
-                    entry.size = offset + 5000;
-                    entry.sparse = Some(extents);
-                    let stored = usize::try_from(entry.stored_size()).unwrap();
-                    content = (0..stored).map(|index| (index / 100 % 255) as u8 + 1).collect();
+        .prop_map(
+            |((path, kind, target, other), (mode, uid, gid), time, device, xattrs, content, holes)| {
+                let mut entry = Entry::new(path, kind);
+                (entry.mode, entry.uid, entry.gid) = (mode, uid, gid);
+                entry.mtime = Timestamp {
+                    seconds: time.0.into(),
+                    nanoseconds: time.1,
+                };
+                match kind {
+                    EntryKind::SymLink => entry.link = target.into_bytes(),
+                    EntryKind::HardLink => entry.link = other.trim_end_matches('/').as_bytes().to_vec(),
+                    EntryKind::CharDevice | EntryKind::BlockDevice => entry.device = device,
+                    _ => {}
                 }
-                (EntryKind::File, None) => entry.size = content.len() as u64,
-                _ => content.clear(),
-            }
-            (entry, content)
-        });
+                if kind != EntryKind::HardLink {
+                    entry.xattrs = xattrs;
+                }
+                let mut content = content;
+                match (kind, holes) {
+                    (EntryKind::File, Some(holes)) => {
+                        let mut extents = Vec::new();
+                        let mut offset = 0;
+                        for (hole, blocks) in holes {
+                            offset += hole * 700;
+                            extents.push(Extent {
+                                offset,
+                                size: blocks * 512,
+                            });
+                            offset += blocks * 512;
+                        }
+                        entry.size = offset + 5000;
+                        entry.sparse = Some(extents);
+                        let stored = usize::try_from(entry.stored_size()).unwrap();
+                        content = (0..stored).map(|index| (index / 100 % 255) as u8 + 1).collect();
+                    }
+                    (EntryKind::File, None) => entry.size = content.len() as u64,
+                    _ => content.clear(),
+                }
+                (entry, content)
+            },
+        );
     prop_oneof![
         5 => described,
         1 => whiteout().prop_map(|path| (Entry::new(path, EntryKind::File), Vec::new())),
@@ -189,11 +195,7 @@ fn assert_matches(image: &Image, model: &Model) {
             .map(|path| String::from_utf8_lossy(path).into_owned())
             .collect()
     };
-    let joined: BTreeMap<Vec<u8>, usize> = model
-        .names
-        .iter()
-        .map(|(path, id)| (path.join(&b'/'), *id))
-        .collect();
+    let joined: BTreeMap<Vec<u8>, usize> = model.names.iter().map(|(path, id)| (path.join(&b'/'), *id)).collect();
     assert_eq!(
         lossy(image.nodes.keys().cloned().collect()),
         lossy(joined.keys().cloned().collect())
@@ -219,7 +221,11 @@ fn assert_matches(image: &Image, model: &Model) {
             xattrs: node.xattrs.clone(),
             link: node.link.clone(),
             device: node.device,
-            content: if kind == EntryKind::File { image.content(node) } else { Vec::new() },
+            content: if kind == EntryKind::File {
+                image.content(node)
+            } else {
+                Vec::new()
+            },
         };
         assert!(found.content == expected.content, "content of {what}");
         assert_eq!(&found, expected, "{what}");
