@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boxlite_image::{
     Digest, DocumentError, ErrorKind, Progress, PullError, Reference, RegistryError, Unreachable, Waiting, pull,
@@ -194,12 +194,10 @@ async fn trouble_that_stays_ends_in_an_error() {
     assert_eq!(registry.asked().len(), 4, "as many attempts as the policy says");
     registry.forget();
     registry.misbehave(|_| Some(Misdeed::status(429).with("Retry-After", "3600")));
-    let began = Instant::now();
     let error = Home::new()
         .pull(&registry.reference("app:v1"), &quick())
         .await
         .unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(3));
     assert_eq!(registry.asked().len(), 1);
     assert!(
         error.evidence().iter().any(|line| line.contains("3600 s")),
