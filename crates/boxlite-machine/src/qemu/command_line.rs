@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::spec::{Accelerator, Disk, MachineSpec, NetworkSpec, PortForward, Protocol};
 
-/// microvm without ACPI has this many places for virtio devices.
+/// microvm without ACPI has this many places for virtio devices, with `ioapic2` too.
 const DEVICE_SLOTS: usize = 8;
 /// Shares beside the serial port, two disks and a network card.
 pub const MAX_SHARES: usize = DEVICE_SLOTS - 4;
@@ -114,7 +114,8 @@ pub(crate) fn arguments(
         arguments.device(format!("virtio-9p-device,fsdev=share{index},mount_tag={tag}"));
     }
     if let NetworkSpec::User { mac, ports } = &spec.network {
-        let mut network = "user,id=net".to_owned();
+        // It would announce addresses that a guest prefers also where the host has no IPv6.
+        let mut network = "user,id=net,ipv6=off".to_owned();
         for port in ports {
             network.push_str(&format!(",hostfwd={}", forwarding_rule(port)?));
         }
@@ -152,23 +153,24 @@ impl Arguments {
             self.list.push(flag.to_owned());
         }
         self.add("-display", "none");
-        let machine = "microvm,acpi=off,ioapic2=on,memory-backend=ram";
+        let machine = "microvm,acpi=off,memory-backend=ram";
         match accelerator {
             Accelerator::Kvm => {
                 self.add("-accel", "kvm");
                 self.add("-cpu", "host");
                 self.add("-M", format!("{machine},pit=off,pic=off,rtc=on"));
             }
-            // Hypervisors of other systems are refused before.
+            // Hypervisors of other systems are refused before. The cache of translated code is
+            // the host's memory: bounded, whatever the guest runs.
             Accelerator::Tcg | Accelerator::Hvf => {
-                self.add("-accel", "tcg,thread=multi");
+                self.add("-accel", "tcg,thread=multi,tb-size=128");
                 self.add("-cpu", "max");
                 self.add("-M", machine);
             }
         }
         self.add("-smp", spec.vcpus.to_string());
         self.add("-m", spec.memory_mib.to_string());
-        self.add("-object", format!("memory-backend-ram,id=ram,size={}M,merge=off,dump=off", spec.memory_mib));
+        self.add("-object", format!("memory-backend-memfd,id=ram,size={}M,merge=off,dump=off", spec.memory_mib));
     }
 
     fn disk(&mut self, id: &str, disk: &Disk, fd: RawFd, set: usize) -> Result<(), InvalidSpec> {

@@ -127,10 +127,7 @@ impl Reader {
     fn seek_tail(&mut self, lines: usize) -> Result<(), ReadError> {
         let mut starts: VecDeque<LineStart> = VecDeque::new();
         let mut in_line = [false; 2];
-        loop {
-            let Some(entry) = self.next_raw()? else {
-                break;
-            };
+        while let Some(entry) = self.next_raw()? {
             if entry.time_unix_ns < self.since_unix_ns {
                 continue;
             }

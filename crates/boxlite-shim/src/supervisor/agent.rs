@@ -1,8 +1,10 @@
 //! The one HTTP/2 connection to the guest's agent.
 
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use boxlite_protocol::guest::guest_client::GuestClient;
 use boxlite_protocol::preamble::{self, PreambleError};
@@ -13,11 +15,16 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
 use tonic::service::interceptor::InterceptedService;
 
 /// Host of every request; never resolved.
 const AUTHORITY: &str = "http://boxlite.invalid";
+
+/// How long answers may take to arrive after the agent has said that it ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The client of the guest protocol on [`Agent`].
 pub(crate) type Client = GuestClient<InterceptedService<Agent, SendVersion>>;
@@ -31,6 +38,24 @@ pub(crate) enum ConnectError {
     Preamble(#[from] PreambleError),
     #[error("the agent does not speak HTTP/2: {0}")]
     Http(#[from] hyper::Error),
+}
+
+/// A call that failed because the stream did, not because the agent said so.
+pub(crate) trait StreamBroke {
+    fn stream_broke(&self) -> bool;
+}
+
+impl StreamBroke for ConnectError {
+    fn stream_broke(&self) -> bool {
+        true
+    }
+}
+
+impl StreamBroke for tonic::Status {
+    fn stream_broke(&self) -> bool {
+        // What the agent answers comes without a source.
+        std::error::Error::source(self).is_some()
+    }
 }
 
 /// The agent's side of the stream, before HTTP/2.
@@ -51,7 +76,12 @@ impl Stream {
 
     /// Begins HTTP/2.
     pub(crate) async fn connect(self) -> Result<Agent, ConnectError> {
-        let (sender, connection) = transport::client_builder().handshake(TokioIo::new(self.0)).await?;
+        let stream = self.0.into_std()?;
+        let line = stream.try_clone()?;
+        let stream = TokioIo::new(UnixStream::from_std(stream)?);
+        let (sender, connection) = transport::client_builder().handshake(stream).await?;
+        let answers = TaskTracker::new();
+        let unanswered = answers.clone();
         let (ended, lost) = watch::channel(None);
         tokio::spawn(async move {
             let why = match connection.await {
@@ -60,8 +90,13 @@ impl Stream {
             };
             tracing::info!(why, "the agent's connection ended");
             ended.send_replace(Some(why));
+            unanswered.close();
+            let answered = tokio::time::timeout(LAST_ANSWERS, unanswered.wait()).await;
+            // The agent waits for this: it shows that everything has arrived.
+            let hung_up = line.shutdown(Shutdown::Both);
+            tracing::debug!(answered = answered.is_ok(), ?hung_up, "hung up");
         });
-        Ok(Agent { sender, lost })
+        Ok(Agent { sender, answers, lost })
     }
 }
 
@@ -69,6 +104,8 @@ impl Stream {
 #[derive(Debug, Clone)]
 pub(crate) struct Agent {
     sender: SendRequest<Body>,
+    /// Answers that have not arrived in full.
+    answers: TaskTracker,
     lost: watch::Receiver<Option<String>>,
 }
 
@@ -91,11 +128,12 @@ impl Agent {
 
     /// Sends one request on a stream of its own. The answer's body and trailers are the
     /// agent's; dropping the future or the body resets the stream.
-    pub(crate) async fn send<B>(&mut self, request: http::Request<B>) -> Result<http::Response<Incoming>, hyper::Error>
+    pub(crate) async fn send<B>(&mut self, request: http::Request<B>) -> Result<http::Response<Body>, hyper::Error>
     where
         B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let token = self.answers.token();
         self.sender.ready().await?;
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -104,7 +142,9 @@ impl Agent {
         }
         parts.headers.remove(http::header::HOST);
         parts.version = http::Version::HTTP_2;
-        self.sender.send_request(http::Request::from_parts(parts, Body::new(body))).await
+        let request = http::Request::from_parts(parts, Body::new(body));
+        let response = self.sender.send_request(request).await?;
+        Ok(response.map(|body| Body::new(Answer { body, _token: token })))
     }
 }
 
@@ -119,7 +159,34 @@ impl tower::Service<http::Request<Body>> for Agent {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let mut agent = self.clone();
-        Box::pin(async move { Ok(agent.send(request).await?.map(Body::new)) })
+        Box::pin(async move { agent.send(request).await })
+    }
+}
+
+/// The body of an answer, counted until it is dropped.
+#[derive(Debug)]
+struct Answer {
+    body: Incoming,
+    _token: TaskTrackerToken,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = bytes::Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
     }
 }
 

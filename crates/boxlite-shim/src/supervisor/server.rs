@@ -127,7 +127,7 @@ impl Router {
             return tonic::Status::unavailable("the box is not running yet, or not any more").into_http();
         };
         match agent.send(request).await {
-            Ok(response) => response.map(Body::new),
+            Ok(response) => response,
             Err(error) => {
                 let why = describe(&error);
                 tonic::Status::unavailable(format!("the box's agent did not answer: {why}")).into_http()

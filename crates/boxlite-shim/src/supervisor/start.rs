@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use boxlite_machine::accelerator;
-use boxlite_machine::qemu::{self, Machine, StartOptions};
+use boxlite_machine::qemu::{self, EngineExit, Machine, StartOptions};
 use boxlite_protocol::guest::{ConfigureRequest, HelloRequest, HostEntry, Network, ProcessSpec, TerminalSize, Volume};
 use boxlite_protocol::version::SendVersion;
 use boxlite_protocol::{PROTOCOL_MAX, PROTOCOL_MIN};
 use boxlite_shim::{LaunchConfig, Ready, Stage, StageTimings, StartFailure, default_start_timeout_ms};
 
-use super::agent::{Agent, Stream};
+use super::agent::{Agent, Stream, StreamBroke};
 use super::console::Console;
 use super::failure;
 use super::main_process::{Log, MainProcess, Phase};
@@ -20,6 +20,9 @@ use super::status::Status;
 
 /// A start may take so many times the longest silence that it may have in it.
 const SILENCES: u32 = 5;
+
+/// How long an engine may take to end after its streams have broken.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// A box on its way up. What has been reached stays here when it fails.
 #[derive(Debug)]
@@ -180,7 +183,11 @@ impl Start<'_> {
     }
 
     /// `work`, unless the engine ends, the guest panics, or nothing moves for `silence`.
-    async fn watched<T>(&mut self, silence: Duration, work: impl Future<Output = T>) -> Result<T, StartFailure> {
+    async fn watched<T, E: StreamBroke>(
+        &mut self,
+        silence: Duration,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<Result<T, E>, StartFailure> {
         let stage = self.stage;
         let (Some(machine), Some(console)) = (&mut self.machine, &self.console) else {
             return Ok(work.await);
@@ -192,12 +199,15 @@ impl Start<'_> {
         loop {
             tokio::select! {
                 biased;
-                done = &mut work => return Ok(done),
-                exit = machine.wait() => {
-                    let exit = exit.map_err(|error| failure::internal(stage, "waiting for the engine", &error))?;
-                    console.ended().await;
-                    return Err(failure::engine_ended(stage, &exit, machine.stderr_tail(), console));
+                done = &mut work => {
+                    // The streams of an engine that ends break before it is gone.
+                    let broke = done.as_ref().is_err_and(StreamBroke::stream_broke);
+                    if broke && let Ok(exit) = tokio::time::timeout(LAST_BREATH, machine.wait()).await {
+                        return Err(engine_ended(stage, exit, machine, console).await);
+                    }
+                    return Ok(done);
                 }
+                exit = machine.wait() => return Err(engine_ended(stage, exit, machine, console).await),
                 changed = bytes.changed(), if console_open => {
                     console_open = changed.is_ok();
                     if console.panic().is_some() {
@@ -209,6 +219,19 @@ impl Start<'_> {
                 () = &mut whole => return Err(failure::silent(stage, (silence * SILENCES).as_millis(), console)),
             }
         }
+    }
+}
+
+async fn engine_ended(
+    stage: Stage,
+    exit: std::io::Result<EngineExit>,
+    machine: &Machine,
+    console: &Console,
+) -> StartFailure {
+    console.ended().await;
+    match exit {
+        Ok(exit) => failure::engine_ended(stage, &exit, machine.stderr_tail(), console),
+        Err(error) => failure::internal(stage, "waiting for the engine", &error),
     }
 }
 

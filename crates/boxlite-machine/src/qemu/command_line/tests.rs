@@ -58,10 +58,10 @@ fn line(spec: &MachineSpec, accelerator: Accelerator, exports: &[&Path]) -> Resu
 #[test]
 fn emulation_keeps_the_timer_and_kvm_does_without() {
     let tcg = line(&machine(), Accelerator::Tcg, &[]).unwrap();
-    assert!(tcg.contains(" -accel tcg,thread=multi -cpu max -M microvm,acpi=off,ioapic2=on,memory-backend=ram -smp 2 -m 256 "), "{tcg}");
+    assert!(tcg.contains(" -accel tcg,thread=multi,tb-size=128 -cpu max -M microvm,acpi=off,memory-backend=ram -smp 2 -m 256 "), "{tcg}");
     assert!(!tcg.contains("pit="));
     let kvm = line(&machine(), Accelerator::Kvm, &[]).unwrap();
-    assert!(kvm.contains(" -accel kvm -cpu host -M microvm,acpi=off,ioapic2=on,memory-backend=ram,pit=off,pic=off,rtc=on "), "{kvm}");
+    assert!(kvm.contains(" -accel kvm -cpu host -M microvm,acpi=off,memory-backend=ram,pit=off,pic=off,rtc=on "), "{kvm}");
     assert!(kvm.contains(" -sandbox on "));
 }
 
@@ -99,7 +99,7 @@ fn published_ports_are_forwarded_and_no_network_is_no_device() {
         ports: vec![port("127.0.0.1", 8080, Protocol::Tcp), port("0.0.0.0", 0, Protocol::Udp)],
     };
     let text = line(&spec, Accelerator::Tcg, &[]).unwrap();
-    assert!(text.contains(" -netdev user,id=net,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:0.0.0.0:0-:80 "), "{text}");
+    assert!(text.contains(" -netdev user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:0.0.0.0:0-:80 "), "{text}");
     assert!(text.contains(" virtio-net-device,netdev=net,mac=52:54:00:12:34:56 "));
     spec.network = NetworkSpec::User {
         mac: "52:54:00:12:34:56".into(),
