@@ -286,7 +286,7 @@ impl Merge {
             .ok_or_else(|| EntryError::HardLinkToDirectory { target: target() })?;
         let found = match path::resolve(&self.tree, parents).map_err(unusable)? {
             Resolved::Directory(id) => id,
-            Resolved::Missing { .. } | Resolved::Blocked { .. } => return Err(missing()),
+            Resolved::Missing { .. } => return Err(missing()),
         };
         let child = self.tree.child(found, target_name).ok_or_else(missing)?;
         if self.tree.directory(child.inode).is_some() {
@@ -321,7 +321,7 @@ impl Merge {
         }
         let directory = match path::resolve(&self.tree, parents)? {
             Resolved::Directory(id) => id,
-            Resolved::Missing { .. } | Resolved::Blocked { .. } => return Ok(()),
+            Resolved::Missing { .. } => return Ok(()),
         };
         if name == OPAQUE {
             self.tree.remove_from_lower_layers(directory, self.layer);
@@ -351,23 +351,9 @@ impl Merge {
         }
         let id = match path::resolve(&self.tree, parents)? {
             Resolved::Directory(id) => id,
-            Resolved::Missing { existing, names } => self.make_directories(existing, &names)?,
-            Resolved::Blocked { directory, name, rest } => {
-                let by_this_layer = self
-                    .tree
-                    .child(directory, &name)
-                    .is_some_and(|child| self.tree.layer_of(child) == self.layer);
-                if by_this_layer {
-                    return Err(PathError::ParentNotDirectory {
-                        parent: String::from_utf8_lossy(&name).into_owned(),
-                    }
-                    .into());
-                }
-                // A lower layer's file, and no word about the directory that replaces it:
-                // what overlayfs makes of such a layer.
-                self.tree.remove(directory, &name);
-                let names: Vec<_> = [name].into_iter().chain(rest).collect();
-                self.make_directories(directory, &names)?
+            Resolved::Missing { existing, names } => {
+                self.clear_way(existing, &names[0])?;
+                self.make_directories(existing, &names)?
             }
         };
         self.parent = Some((
@@ -376,6 +362,21 @@ impl Merge {
             self.tree.generation,
         ));
         Ok(id)
+    }
+
+    /// Removes what stands where a directory is implied. A lower layer's file, and no word
+    /// about the directory that replaces it: overlayfs makes a directory of such a layer.
+    fn clear_way(&mut self, directory: InodeId, name: &[u8]) -> Result<(), PathError> {
+        match self.tree.child(directory, name) {
+            Some(child) if self.tree.layer_of(child) == self.layer => Err(PathError::ParentNotDirectory {
+                parent: String::from_utf8_lossy(name).into_owned(),
+            }),
+            Some(_) => {
+                self.tree.remove(directory, name);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     fn make_directories(&mut self, mut parent: InodeId, names: &[Vec<u8>]) -> Result<InodeId, EntryError> {

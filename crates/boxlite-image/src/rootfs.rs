@@ -104,6 +104,8 @@ pub fn build(
     options: &BuildOptions,
     cancel: &CancellationToken,
 ) -> Result<RootfsInfo, BuildError> {
+    // Nobody may delete the blobs meanwhile.
+    let _lease = store.lease()?;
     let layers = image
         .layers
         .iter()

@@ -163,7 +163,7 @@ fn ends_of_archives() {
     ));
     for extended in [pax(&[("path", "a")]), extension(b'L', b"a")] {
         assert!(matches!(
-            read(&[extended.clone()]),
+            read(std::slice::from_ref(&extended)),
             Err(ReadError::UnexpectedEnd { .. })
         ));
         assert!(matches!(

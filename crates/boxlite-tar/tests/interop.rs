@@ -86,7 +86,7 @@ fn make_tree(root: &Path, rich: bool) {
     fs::hard_link(root.join("dir/odd"), root.join("dir/zz-hard")).unwrap();
     symlink("../somewhere/else", root.join("dir/sym")).unwrap();
     fs::write(root.join("unreadable"), "secret").unwrap();
-    fs::set_permissions(root.join("unreadable"), PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(root.join("unreadable"), PermissionsExt::from_mode(0o0)).unwrap();
     fs::write(root.join("set-uid"), "x").unwrap();
     std::os::unix::fs::chown(root.join("set-uid"), Some(1234), Some(4321)).unwrap();
     fs::set_permissions(root.join("set-uid"), PermissionsExt::from_mode(0o6751)).unwrap();

@@ -49,8 +49,10 @@ fn kind() -> impl Strategy<Value = EntryKind> {
     ]
 }
 
+type Pieces = (Vec<(u64, u64)>, u64, u64);
+
 /// A hole and the blocks of each piece, adjacent pieces too; a last piece; a hole at the end.
-fn pieces() -> impl Strategy<Value = Option<(Vec<(u64, u64)>, u64, u64)>> {
+fn pieces() -> impl Strategy<Value = Option<Pieces>> {
     prop::option::of((
         prop::collection::vec((0_u64..3000, (1_u64..4).prop_map(|blocks| blocks * 512)), 0..30),
         0_u64..1500,

@@ -46,7 +46,7 @@ impl Layout {
             }
         };
         let rest = (start + bytes).next_multiple_of(SLOT_BYTES);
-        if rest % BLOCK_BYTES != 0 {
+        if !rest.is_multiple_of(BLOCK_BYTES) {
             self.open.push(rest);
             if self.open.len() > OPEN_BLOCKS {
                 let fullest = self

@@ -77,16 +77,10 @@ impl<'a> Components<'a> {
 #[derive(Debug)]
 pub(super) enum Resolved {
     Directory(InodeId),
-    /// So far it exists, and these names do not.
+    /// So far it exists; the first of these names does not, or is no directory.
     Missing {
         existing: InodeId,
         names: Vec<Vec<u8>>,
-    },
-    /// There is something in the way that is no directory.
-    Blocked {
-        directory: InodeId,
-        name: Vec<u8>,
-        rest: Vec<Vec<u8>>,
     },
 }
 
@@ -95,9 +89,8 @@ pub(super) enum Resolved {
 pub(super) fn resolve(tree: &Tree, path: &[&[u8]]) -> Result<Resolved, PathError> {
     let mut pending: VecDeque<&[u8]> = path.iter().copied().collect();
     let mut current = InodeId::ROOT;
-    // Names below `current` that don't exist, or that lie beyond what is in the way.
+    // Names below `current`, of which the first does not exist or is no directory.
     let mut virtual_names: Vec<&[u8]> = Vec::new();
-    let mut is_blocked = false;
     let (mut links, mut steps) = (0, 0);
     while let Some(name) = pending.pop_front() {
         steps += 1;
@@ -112,7 +105,6 @@ pub(super) fn resolve(tree: &Tree, path: &[&[u8]]) -> Result<Resolved, PathError
                         .directory(current)
                         .map_or(InodeId::ROOT, |directory| directory.parent);
                 }
-                is_blocked &= !virtual_names.is_empty();
                 continue;
             }
             _ => {}
@@ -123,17 +115,13 @@ pub(super) fn resolve(tree: &Tree, path: &[&[u8]]) -> Result<Resolved, PathError
                 limit: NAME_BYTES,
             });
         }
-        if !virtual_names.is_empty() {
-            virtual_names.push(name);
-            continue;
-        }
-        let Some(child) = tree.child(current, name) else {
-            virtual_names.push(name);
-            continue;
+        let existing = match virtual_names.is_empty() {
+            true => tree.child(current, name),
+            false => None,
         };
-        match &tree.inode(child.inode).content {
-            Content::Directory(_) => current = child.inode,
-            Content::SymLink(target) => {
+        match existing.map(|child| (child.inode, &tree.inode(child.inode).content)) {
+            Some((inode, Content::Directory(_))) => current = inode,
+            Some((_, Content::SymLink(target))) => {
                 links += 1;
                 if links > LINKS {
                     return Err(PathError::SymLinkLoop);
@@ -145,23 +133,14 @@ pub(super) fn resolve(tree: &Tree, path: &[&[u8]]) -> Result<Resolved, PathError
                     pending.push_front(component);
                 }
             }
-            _ => {
-                virtual_names.push(name);
-                is_blocked = true;
-            }
+            _ => virtual_names.push(name),
         }
     }
-    let mut names = virtual_names.into_iter().map(<[u8]>::to_vec);
-    Ok(match (names.next(), is_blocked) {
-        (None, _) => Resolved::Directory(current),
-        (Some(name), true) => Resolved::Blocked {
-            directory: current,
-            name,
-            rest: names.collect(),
-        },
-        (Some(name), false) => Resolved::Missing {
-            existing: current,
-            names: [name].into_iter().chain(names).collect(),
-        },
+    if virtual_names.is_empty() {
+        return Ok(Resolved::Directory(current));
+    }
+    Ok(Resolved::Missing {
+        existing: current,
+        names: virtual_names.into_iter().map(<[u8]>::to_vec).collect(),
     })
 }

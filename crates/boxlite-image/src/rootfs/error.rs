@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use boxlite_tar::ReadError;
 
+use crate::content::ContentError;
 use crate::digest::Digest;
 use crate::erofs::ImageError;
 use crate::kind::ErrorKind;
@@ -20,6 +21,9 @@ pub enum BuildError {
         /// The limit.
         limit: usize,
     },
+    /// The content store can't be used.
+    #[error(transparent)]
+    Content(#[from] ContentError),
     /// A layer's blob can't be opened.
     #[error("opening layer {layer}, {path}: {source}", path = .path.display())]
     OpenLayer {
@@ -131,6 +135,7 @@ impl BuildError {
             Self::TooManyLayers { .. } | Self::UnpackedTooLarge { .. } | Self::FolderTooLarge { .. } => {
                 ErrorKind::TooLarge
             }
+            Self::Content(source) => source.kind(),
             Self::OpenLayer { source, .. } | Self::ReadFolder { source, .. } => ErrorKind::of_io(source),
             Self::Decompress { .. } | Self::DiffId { .. } => ErrorKind::Corrupt,
             Self::Tar { source, .. } => match source {
@@ -158,6 +163,7 @@ impl BuildError {
     /// The likely cause and what to try next.
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::Content(source) => source.hint(),
             Self::Decompress { .. } | Self::OpenLayer { .. } => {
                 "remove the image and pull or load it again; if it comes back, check the disk"
             }

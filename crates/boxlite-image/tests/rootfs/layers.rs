@@ -279,6 +279,8 @@ fn paths_follow_links_within_the_root() {
             symlink("abs", "/usr"),
             symlink("out", "../../../usr/./bin/"),
             symlink("nowhere", "missing/../made"),
+            file("plain", b""),
+            symlink("beside", "plain/../beside-plain"),
             symlink("chain", "abs/../chain2"),
             symlink("chain2", "/abs/bin"),
         ],
@@ -287,6 +289,7 @@ fn paths_follow_links_within_the_root() {
             file("/abs/local", b"local"),
             file("out/env", b"env"),
             file("nowhere/x", b"x"),
+            file("beside/x", b"beside"),
             file("chain/y", b"y"),
             hard_link("hard", "abs/bin/sh"),
         ],
@@ -299,11 +302,60 @@ fn paths_follow_links_within_the_root() {
         ("usr/local", &b"local"[..]),
         ("usr/bin/env", b"env"),
         ("made/x", b"x"),
+        ("beside-plain/x", b"beside"),
+        ("plain", b""),
         ("hard", b"sh"),
     ] {
         assert_eq!(image.content(image.node(path)), content, "{path}");
     }
     assert_eq!(image.node("bin").link, b"usr/bin");
+}
+
+#[test]
+fn a_parent_that_a_whiteout_took_is_made_again() {
+    let (_workshop, image) = build(&[
+        &[dir_mode("a", 0o700), dir("a/b"), file("a/b/x", b"x")],
+        &[whiteout(".wh.a"), file("a/b/y", b"y")],
+    ]);
+    assert!(!image.has("a/b/x"));
+    assert_eq!(image.content(image.node("a/b/y")), b"y");
+    assert_eq!(image.node("a").mode, 0o040_755);
+}
+
+#[test]
+fn a_link_that_a_layer_repeats_is_its_own() {
+    let (_workshop, image) = build(&[
+        &[file("a", b"a"), hard_link("b", "a"), dir("d"), hard_link("d/c", "a")],
+        &[
+            hard_link("b", "a"),
+            hard_link("d/c", "a"),
+            whiteout(".wh.b"),
+            whiteout(".wh.d"),
+            whiteout(".wh.a"),
+        ],
+    ]);
+    assert!(!image.has("a"));
+    assert_eq!(image.node("b").links, 2);
+    assert_eq!(image.node("d/c").nid, image.node("b").nid);
+}
+
+#[test]
+fn every_layer_may_empty_a_directory() {
+    let (_workshop, image) = build(&[
+        &[dir("d"), dir("d/e"), file("d/e/1", b"")],
+        &[file("d/e/2", b""), whiteout("d/.wh..wh..opq"), file("d/e/3", b"")],
+        &[
+            file("d/e/4", b""),
+            whiteout("d/.wh..wh..opq"),
+            whiteout("d/e/.wh..wh..opq"),
+        ],
+    ]);
+    let paths: Vec<_> = image
+        .nodes
+        .keys()
+        .map(|path| std::str::from_utf8(path).unwrap())
+        .collect();
+    assert_eq!(paths, ["", "d", "d/e", "d/e/4"]);
 }
 
 #[test]

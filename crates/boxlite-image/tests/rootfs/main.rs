@@ -10,4 +10,5 @@ mod reader;
 mod refusals;
 mod sample;
 mod stacks;
+mod stored;
 mod umoci;
