@@ -244,7 +244,7 @@ async fn a_feeder_that_goes_closes_stdin_unless_it_is_kept() {
         let (input, mut outputs) = patient(async {
             // The first feeder's leaving takes a moment to be seen.
             loop {
-                match attach(&scene, feed.clone()).await {
+                match attach(&scene, feed).await {
                     Ok(attached) => return attached,
                     Err(status) => assert_eq!(status.code(), Code::FailedPrecondition, "{status}"),
                 }
