@@ -58,10 +58,18 @@ fn line(spec: &MachineSpec, accelerator: Accelerator, exports: &[&Path]) -> Resu
 #[test]
 fn emulation_keeps_the_timer_and_kvm_does_without() {
     let tcg = line(&machine(), Accelerator::Tcg, &[]).unwrap();
-    assert!(tcg.contains(" -accel tcg,thread=multi,tb-size=128 -cpu max -M microvm,acpi=off,memory-backend=ram -smp 2 -m 256 "), "{tcg}");
+    assert!(
+        tcg.contains(
+            " -accel tcg,thread=multi,tb-size=128 -cpu max -M microvm,acpi=off,memory-backend=ram -smp 2 -m 256 "
+        ),
+        "{tcg}"
+    );
     assert!(!tcg.contains("pit="));
     let kvm = line(&machine(), Accelerator::Kvm, &[]).unwrap();
-    assert!(kvm.contains(" -accel kvm -cpu host -M microvm,acpi=off,memory-backend=ram,pit=off,pic=off,rtc=on "), "{kvm}");
+    assert!(
+        kvm.contains(" -accel kvm -cpu host -M microvm,acpi=off,memory-backend=ram,pit=off,pic=off,rtc=on "),
+        "{kvm}"
+    );
     assert!(kvm.contains(" -sandbox on "));
 }
 
@@ -80,7 +88,10 @@ fn shares_keep_their_commas_and_their_locks() {
     let mut spec = machine();
     spec.shares = vec![share("v0", true), share("v1", false)];
     let line = line(&spec, Accelerator::Tcg, &[Path::new("/a,path=/etc"), Path::new("/b")]).unwrap();
-    assert!(line.contains(" local,id=share0,path=/a,,path=/etc,security_model=none,multidevs=remap,readonly=on "), "{line}");
+    assert!(
+        line.contains(" local,id=share0,path=/a,,path=/etc,security_model=none,multidevs=remap,readonly=on "),
+        "{line}"
+    );
     assert!(line.contains(" local,id=share1,path=/b,security_model=none,multidevs=remap -device virtio-9p-device,fsdev=share1,mount_tag=v1 "));
 }
 
@@ -96,16 +107,25 @@ fn published_ports_are_forwarded_and_no_network_is_no_device() {
     };
     spec.network = NetworkSpec::User {
         mac: "52:54:00:12:34:56".into(),
-        ports: vec![port("127.0.0.1", 8080, Protocol::Tcp), port("0.0.0.0", 0, Protocol::Udp)],
+        ports: vec![
+            port("127.0.0.1", 8080, Protocol::Tcp),
+            port("0.0.0.0", 0, Protocol::Udp),
+        ],
     };
     let text = line(&spec, Accelerator::Tcg, &[]).unwrap();
-    assert!(text.contains(" -netdev user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:0.0.0.0:0-:80 "), "{text}");
+    assert!(
+        text.contains(" -netdev user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:0.0.0.0:0-:80 "),
+        "{text}"
+    );
     assert!(text.contains(" virtio-net-device,netdev=net,mac=52:54:00:12:34:56 "));
     spec.network = NetworkSpec::User {
         mac: "52:54:00:12:34:56".into(),
         ports: vec![port("::1", 1, Protocol::Tcp)],
     };
-    assert!(matches!(line(&spec, Accelerator::Tcg, &[]), Err(InvalidSpec::Port { .. })));
+    assert!(matches!(
+        line(&spec, Accelerator::Tcg, &[]),
+        Err(InvalidSpec::Port { .. })
+    ));
 }
 
 #[test]
@@ -136,9 +156,18 @@ fn nonsense_is_refused() {
     };
     assert_eq!(refused(|spec| spec.vcpus = 0), InvalidSpec::Cpus(0));
     assert_eq!(refused(|spec| spec.memory_mib = 1), InvalidSpec::Memory(1));
-    assert_eq!(refused(|spec| spec.disk = disk("a,b", false)), InvalidSpec::DeviceName("a,b".into()));
-    assert_eq!(refused(|spec| spec.shares = vec![share("", false)]), InvalidSpec::DeviceName(String::new()));
-    assert!(matches!(refused(|spec| spec.kernel_args_extra = vec!["a b".into()]), InvalidSpec::KernelArgument(_)));
+    assert_eq!(
+        refused(|spec| spec.disk = disk("a,b", false)),
+        InvalidSpec::DeviceName("a,b".into())
+    );
+    assert_eq!(
+        refused(|spec| spec.shares = vec![share("", false)]),
+        InvalidSpec::DeviceName(String::new())
+    );
+    assert!(matches!(
+        refused(|spec| spec.kernel_args_extra = vec!["a b".into()]),
+        InvalidSpec::KernelArgument(_)
+    ));
     let mac = |spec: &mut MachineSpec| {
         spec.network = NetworkSpec::User {
             mac: "52:54:00:12:34:56,x".into(),
