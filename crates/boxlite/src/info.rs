@@ -191,6 +191,8 @@ pub struct RunInfo {
     pub kernel_release: Option<String>,
     /// Process id of the supervisor on the host, while the box runs.
     pub shim_pid: Option<u32>,
+    /// Process id of the engine on the host, while the box runs.
+    pub engine_pid: Option<u32>,
 }
 
 /// One stage of a start.

@@ -17,6 +17,7 @@ use crate::options::Protocol;
 pub(crate) struct StartDetails {
     pub(crate) mode: String,
     pub(crate) engine_version: String,
+    pub(crate) engine_pid: Option<u32>,
     pub(crate) accelerator_evidence: Vec<String>,
     pub(crate) agent_version: String,
     pub(crate) kernel_release: String,
@@ -42,6 +43,7 @@ impl StartDetails {
         Self {
             mode: "cold".to_owned(),
             engine_version: ready.engine_version.clone(),
+            engine_pid: Some(ready.engine_pid),
             accelerator_evidence: ready.accelerator_evidence.clone(),
             agent_version: ready.agent_version.clone(),
             kernel_release: ready.kernel_release.clone(),
@@ -160,6 +162,11 @@ pub(crate) fn info(home: &Home, record: BoxRecord) -> Result<BoxInfo, StateError
         agent_version: details.as_ref().map(|details| details.agent_version.clone()),
         kernel_release: details.as_ref().map(|details| details.kernel_release.clone()),
         shim_pid: record.shim_pid,
+        // Known while it runs; afterwards the number may be anybody's.
+        engine_pid: record
+            .shim_pid
+            .and(details.as_ref())
+            .and_then(|details| details.engine_pid),
     });
     Ok(BoxInfo {
         directory: home.box_dir(&record.id),

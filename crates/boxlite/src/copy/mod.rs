@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 use crate::connection::Connection;
-use crate::error::{AgentError, CopyError, StateError};
+use crate::error::{CopyError, StateError};
 use crate::rpc;
 use channel::{PieceSender, Pieces};
 use placement::{Existing, Landing, Subject};

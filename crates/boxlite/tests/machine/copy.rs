@@ -38,7 +38,10 @@ async fn trees_go_in_and_come_out_as_they_were() {
     assert_eq!(shell(&handle, "cat /tmp/renamed/link").await, "content");
     handle.copy_in(&tree.join("."), "/tmp/renamed", options).await.unwrap();
     shell(&handle, "test ! -e /tmp/renamed/tree").await;
-    handle.copy_in(&tree.join("file"), "/tmp/renamed/other", options).await.unwrap();
+    handle
+        .copy_in(&tree.join("file"), "/tmp/renamed/other", options)
+        .await
+        .unwrap();
     assert_eq!(shell(&handle, "cat /tmp/renamed/other").await, "content");
 
     let back = scene.path().join("back");
@@ -53,7 +56,12 @@ async fn trees_go_in_and_come_out_as_they_were() {
     assert!(!back.join("tree").exists());
 
     for (source, destination) in [("/tmp/absent", "x"), ("/tmp/tree/file/", "x")] {
-        assert!(handle.copy_out(source, &scene.path().join(destination), options).await.is_err());
+        assert!(
+            handle
+                .copy_out(source, &scene.path().join(destination), options)
+                .await
+                .is_err()
+        );
     }
     let error = handle.copy_in(&tree, "/no/such/folder", options).await.unwrap_err();
     assert!(matches!(error, CopyError::ParentMissing { .. }), "{error:?}");

@@ -62,8 +62,31 @@ fn make_root(root: &Path) {
     std::fs::set_permissions(root.join("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
     std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
     for applet in [
-        "cat", "chmod", "dd", "echo", "env", "false", "head", "hostname", "id", "kill", "ls", "mkdir", "ps", "pwd",
-        "rm", "sh", "sha256sum", "sleep", "stat", "sync", "test", "true", "uname", "wc", "yes",
+        "cat",
+        "chmod",
+        "dd",
+        "echo",
+        "env",
+        "false",
+        "head",
+        "hostname",
+        "id",
+        "kill",
+        "ls",
+        "mkdir",
+        "ps",
+        "pwd",
+        "rm",
+        "sh",
+        "sha256sum",
+        "sleep",
+        "stat",
+        "sync",
+        "test",
+        "true",
+        "uname",
+        "wc",
+        "yes",
     ] {
         symlink("busybox", root.join("bin").join(applet)).unwrap();
     }

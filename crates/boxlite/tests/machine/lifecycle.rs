@@ -28,7 +28,11 @@ async fn a_box_lives_dies_and_lives_again_with_its_disk() {
     assert!(["tcg", "kvm"].contains(&run.accelerator.as_deref().unwrap()));
     assert_eq!(run.start_mode.as_deref(), Some("cold"));
     assert!(run.engine.unwrap().starts_with("qemu "));
-    assert!(run.stages.iter().any(|stage| stage.stage == "kernel" && stage.duration_us > 0));
+    assert!(
+        run.stages
+            .iter()
+            .any(|stage| stage.stage == "kernel" && stage.duration_us > 0)
+    );
     assert!(info.jail.is_some());
 
     let seen = shell(&handle, "hostname; echo $COLOUR; pwd; grep -c ^processor /proc/cpuinfo 2>/dev/null || ls -d /sys/devices/system/cpu/cpu[0-9] | wc -l").await;
@@ -102,7 +106,10 @@ async fn mounts_are_seen_and_read_only_is_enforced() {
         .mount(Mount::new(shared.join("given"), "/etc/given").read_only());
     let handle = client.create(options).await.unwrap();
     handle.start().await.unwrap();
-    assert_eq!(shell(&handle, "cat /rw/given /etc/given").await, "from the hostfrom the host");
+    assert_eq!(
+        shell(&handle, "cat /rw/given /etc/given").await,
+        "from the hostfrom the host"
+    );
     shell(&handle, "echo back > /rw/written; ! echo x > /ro/refused").await;
     assert_eq!(std::fs::read(shared.join("written")).unwrap(), b"back\n");
     assert!(!shared.join("refused").exists());

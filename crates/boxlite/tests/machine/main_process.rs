@@ -22,7 +22,10 @@ async fn the_main_process_is_seen_from_its_first_byte_to_its_status() {
     stdin.write_all(b"typed").await.unwrap();
     stdin.shutdown().await.unwrap();
     let output = finish(execution).await;
-    assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\ntyped"[..], &b"err\n"[..]));
+    assert_eq!(
+        (&output.stdout[..], &output.stderr[..]),
+        (&b"out\ntyped"[..], &b"err\n"[..])
+    );
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(handle.wait().await.unwrap().code(), Some(7));
     let info = handle.info().await.unwrap();
