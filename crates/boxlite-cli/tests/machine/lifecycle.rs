@@ -41,7 +41,7 @@ fn stop_asks_before_it_kills() {
     eventually("it is up", || boxlite.ok(["logs", &name]) == "up\n");
     boxlite.ok(["stop", "-t", "60", &name]);
     assert_eq!(boxlite.ok(["logs", &name]), "up\nasked\n");
-    assert_eq!(boxlite.inspect(&name)["exit_code"], 3);
+    assert_eq!(boxlite.inspect(&name)["exit_status"]["code"], 3);
     boxlite.ok(["rm", &name]);
 }
 
@@ -116,7 +116,7 @@ fn removing_leaves_nothing() {
     let said = boxlite.fails(1, ["rm", "one"]);
     assert!(said.contains("running") && said.contains("-f"), "{said}");
     let info = boxlite.inspect("one");
-    let engine = u32::try_from(info["engine_pid"].as_u64().unwrap()).unwrap();
+    let engine = u32::try_from(info["run"]["engine_pid"].as_u64().unwrap()).unwrap();
     boxlite.ok(["rm", "-f", "one"]);
     eventually("the engine is gone", || !process_exists(engine));
     assert_eq!(std::fs::read_dir(boxlite.home.join("boxes")).unwrap().count(), 0);
@@ -142,7 +142,7 @@ fn names_and_states_are_kept_apart() {
     );
     assert_eq!(boxlite.state(&id.trim()[..12]), "created");
     assert!(boxlite.fails(125, ["exec", &name, "true"]).contains("boxlite start"));
-    boxlite.fails(125, ["inspect", "no-such-box"]);
+    boxlite.fails(1, ["inspect", "no-such-box"]);
     boxlite.ok(["rm", &name]);
     boxlite.fails(1, ["rm", &name]);
 }

@@ -270,7 +270,7 @@ fn a_detached_box_is_found_by_other_processes() {
     );
     assert_eq!(boxlite.ok(["logs", "-n", "1", &name]), "done\n");
     assert_eq!(boxlite.state(&name), "stopped");
-    assert_eq!(boxlite.inspect(&name)["exit_code"], 5);
+    assert_eq!(boxlite.inspect(&name)["exit_status"]["code"], 5);
     boxlite.ok(["rm", &name]);
 }
 
@@ -295,7 +295,7 @@ fn a_box_ends_with_the_command_that_runs_it() {
     let info = boxlite.inspect(&name);
     let pids: Vec<u32> = ["shim_pid", "engine_pid"]
         .iter()
-        .map(|field| u32::try_from(info[*field].as_u64().unwrap()).unwrap())
+        .map(|field| u32::try_from(info["run"][*field].as_u64().unwrap()).unwrap())
         .collect();
     child.kill().unwrap();
     child.wait().unwrap();
