@@ -168,3 +168,62 @@ fn unpack_tar(archive: impl Read, folder: &Path) -> std::io::Result<()> {
         None => std::fs::File::open(folder)?.sync_all(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use boxlite_tar::{Entry, EntryKind, Writer};
+
+    use super::*;
+
+    fn archive(names: &[&str]) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new());
+        for name in names {
+            let mut entry = Entry::new(*name, EntryKind::File);
+            entry.size = name.len() as u64;
+            writer.append(&entry, name.as_bytes()).unwrap();
+        }
+        zstd::encode_all(&writer.finish().unwrap()[..], 1).unwrap()
+    }
+
+    #[test]
+    fn a_bundle_is_unpacked_whole_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let directory = home.bundle_dir("0a");
+        let whole = archive(&["./boxlite-shim", "../escape", "vmlinux", "other", "initramfs.cpio"]);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| unpack(&home, &whole, &directory).unwrap());
+            }
+        });
+        let bundle = Bundle::at(&directory, BundleOrigin::Embedded).unwrap();
+        assert!(bundle.is_intact());
+        assert_eq!(std::fs::read(bundle.kernel()).unwrap(), b"vmlinux");
+        let mode = std::fs::metadata(bundle.shim()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o111, 0o111, "the supervisor can be executed");
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 3);
+        assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+        let (all, _) = unpacked(&home).unwrap();
+        assert_eq!(all, [directory]);
+    }
+
+    #[test]
+    fn half_a_bundle_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let directory = home.bundle_dir("0a");
+        for damaged in [archive(&["boxlite-shim", "vmlinux"]), b"no archive".to_vec()] {
+            assert!(matches!(
+                unpack(&home, &damaged, &directory),
+                Err(BundleError::Unpack { .. })
+            ));
+            assert!(!directory.exists());
+        }
+        assert!(matches!(
+            Bundle::at(folder.path(), BundleOrigin::Given),
+            Err(BundleError::Incomplete { file: SHIM_NAME, .. })
+        ));
+    }
+}
