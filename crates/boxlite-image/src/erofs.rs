@@ -17,6 +17,7 @@ mod directory;
 mod image;
 mod inode;
 mod layout;
+mod seal;
 mod spool;
 mod superblock;
 mod xattr;

@@ -1,0 +1,344 @@
+//! Completing a file system: directories, inodes and superblock, behind the content of files.
+
+use std::io;
+
+use sha2::{Digest as _, Sha256};
+
+use super::BLOCK_BYTES;
+use super::blocks::Output;
+use super::directory::{BlockBuilder, FileType, Packing};
+use super::image::{Blocks, Image, ImageError, Sealed, is_inline};
+use super::inode::{DataLayout, DiskInode, INODE_BYTES, encode_device};
+use super::layout::{Layout, SLOT_BYTES};
+use super::superblock::Superblock;
+use crate::rootfs::tree::{Content, InodeId, Tree};
+
+/// Where an inode and what belongs to it go.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// Bytes from the metadata area's start; 0 if the inode has no place.
+    offset: u64,
+    /// The first of its blocks among those of directories and long links.
+    block: u64,
+    /// Bytes of content that follow the inode.
+    inline: u16,
+}
+
+impl Image {
+    /// Writes the metadata of all that `tree` has. The file system's UUID comes from `seed`
+    /// and the metadata.
+    pub(crate) fn seal(mut self, tree: &Tree, seed: &[u8]) -> Result<Sealed, ImageError> {
+        for run in self.allocator.trim() {
+            self.output.clear(run)?;
+        }
+        let data_end = self.allocator.end();
+        self.output.truncate(data_end * BLOCK_BYTES)?;
+
+        let order = breadth_first(tree);
+        let mut places = vec![Place::default(); tree.slots()];
+        let mut layout = Layout::new();
+        let mut next_block = data_end;
+        for id in &order {
+            let place = place(tree, *id, &mut layout, &mut next_block);
+            places[id.index()] = place;
+        }
+        let meta_start = next_block * BLOCK_BYTES;
+        let end = meta_start + layout.bytes();
+        self.check_size(end.div_ceil(BLOCK_BYTES))?;
+
+        let mut sealing = Sealing {
+            image: &mut self,
+            tree,
+            places: &places,
+            meta_start,
+            hasher: Sha256::new(),
+            has_chunked_files: false,
+        };
+        sealing.hasher.update(seed);
+        sealing.output().seek(data_end * BLOCK_BYTES)?;
+        sealing.write_blocks(&order)?;
+        sealing.write_inodes(&order)?;
+        sealing.output().fill_to(end)?;
+        let has_chunked_files = sealing.has_chunked_files;
+        let uuid = uuid_of(&sealing.hasher.finalize());
+
+        let superblock = Superblock {
+            // The root comes first, so its number is one of the lowest.
+            root_nid: (places[InodeId::ROOT.index()].offset / SLOT_BYTES) as u16,
+            inodes: order.len() as u64,
+            // Both checked to be within 32 bits.
+            blocks: (end / BLOCK_BYTES) as u32,
+            meta_block: next_block as u32,
+            uuid,
+            has_chunked_files,
+        };
+        self.output.seek(0)?;
+        self.output.write(&superblock.encode())?;
+        Ok(Sealed {
+            file: self.output.into_file()?,
+            bytes: end,
+            inodes: order.len() as u64,
+            uuid,
+        })
+    }
+}
+
+/// A random-looking UUID of version 8, RFC 9562.
+fn uuid_of(hash: &[u8]) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&hash[..16]);
+    uuid[6] = 0x80 | (uuid[6] & 0x0f);
+    uuid[8] = 0x80 | (uuid[8] & 0x3f);
+    uuid
+}
+
+/// Every inode once, a directory's all together.
+fn breadth_first(tree: &Tree) -> Vec<InodeId> {
+    let mut seen = vec![false; tree.slots()];
+    let mut order = vec![InodeId::ROOT];
+    let mut next = 0;
+    while let Some(id) = order.get(next).copied() {
+        next += 1;
+        let Some(directory) = tree.directory(id) else {
+            continue;
+        };
+        for child in directory.children.values() {
+            if !std::mem::replace(&mut seen[child.inode.index()], true) {
+                order.push(child.inode);
+            }
+        }
+    }
+    order
+}
+
+/// A directory's names in the order that the file system needs, with what they lead to.
+fn names(tree: &Tree, id: InodeId) -> Vec<(&[u8], InodeId)> {
+    let Some(directory) = tree.directory(id) else {
+        return Vec::new();
+    };
+    let mut names: Vec<_> = directory
+        .children
+        .iter()
+        .map(|(name, child)| (&name[..], child.inode))
+        .collect();
+    for (name, inode) in [(&b"."[..], id), (b"..", directory.parent)] {
+        let at = names.partition_point(|(other, _)| *other < name);
+        names.insert(at, (name, inode));
+    }
+    names
+}
+
+fn place(tree: &Tree, id: InodeId, layout: &mut Layout, next_block: &mut u64) -> Place {
+    let inode = tree.inode(id);
+    let xattrs = &inode.attributes.xattrs;
+    let fixed = INODE_BYTES + xattrs.as_slice().len() as u64;
+    let mut inline = 0;
+    let mut blocks = 0;
+    let mut map = 0;
+    match &inode.content {
+        Content::Directory(_) => {
+            let mut packing = Packing::default();
+            for (name, _) in names(tree, id) {
+                packing.push(name);
+            }
+            blocks = packing.full_blocks();
+            if packing.last_bytes() < BLOCK_BYTES && is_inline(packing.last_bytes(), xattrs) {
+                inline = packing.last_bytes();
+            } else {
+                blocks += 1;
+            }
+        }
+        Content::SymLink(target) => match target.len() as u64 {
+            bytes if is_inline(bytes, xattrs) => inline = bytes,
+            _ => blocks = 1,
+        },
+        Content::File(data) => match &data.blocks {
+            Blocks::Run(_) => inline = data.tail.map_or(0, |tail| u64::from(tail.bytes)),
+            Blocks::Chunks { addresses, .. } => map = 4 * addresses.len() as u64,
+        },
+        _ => {}
+    }
+    let block = *next_block;
+    *next_block += blocks;
+    Place {
+        offset: layout.place(fixed + inline + map),
+        block,
+        // Less than a block.
+        inline: inline as u16,
+    }
+}
+
+fn file_type(content: &Content) -> FileType {
+    match content {
+        Content::File(_) => FileType::File,
+        Content::SymLink(_) => FileType::SymLink,
+        Content::CharDevice(..) => FileType::CharDevice,
+        Content::BlockDevice(..) => FileType::BlockDevice,
+        Content::Fifo => FileType::Fifo,
+        Content::Directory(_) | Content::Unused => FileType::Directory,
+    }
+}
+
+/// Gives each block of a directory to `each`, without the zeros that fill it up, and whether
+/// it is the last.
+fn directory_blocks(
+    tree: &Tree,
+    places: &[Place],
+    id: InodeId,
+    mut each: impl FnMut(Vec<u8>, bool) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut packing = Packing::default();
+    let mut block = BlockBuilder::default();
+    for (name, inode) in names(tree, id) {
+        if packing.push(name) {
+            each(block.take(), false)?;
+        }
+        let nid = places[inode.index()].offset / SLOT_BYTES;
+        block.push(name, nid, file_type(&tree.inode(inode).content));
+    }
+    each(block.take(), true)
+}
+
+/// The state of [`Image::seal`] while it writes.
+struct Sealing<'a> {
+    image: &'a mut Image,
+    tree: &'a Tree,
+    places: &'a [Place],
+    meta_start: u64,
+    hasher: Sha256,
+    has_chunked_files: bool,
+}
+
+impl Sealing<'_> {
+    fn output(&mut self) -> &mut Output {
+        &mut self.image.output
+    }
+
+    fn place(&self, id: InodeId) -> Place {
+        self.places[id.index()]
+    }
+
+    /// Writes the blocks of directories and of long links, in the order of their places.
+    fn write_blocks(&mut self, order: &[InodeId]) -> io::Result<()> {
+        for id in order {
+            let inline = self.place(*id).inline;
+            match &self.tree.inode(*id).content {
+                Content::Directory(_) => {
+                    directory_blocks(self.tree, self.places, *id, |block, is_last| {
+                        if !is_last || inline == 0 {
+                            self.image.output.write(&block)?;
+                            self.image.output.fill_block()?;
+                            self.hasher.update(&block);
+                        }
+                        Ok(())
+                    })?;
+                }
+                Content::SymLink(target) if inline == 0 => {
+                    self.image.output.write(target)?;
+                    self.image.output.fill_block()?;
+                    self.hasher.update(target);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn write_inodes(&mut self, order: &[InodeId]) -> io::Result<()> {
+        let mut by_offset: Vec<(u64, u32)> = (1..)
+            .zip(order)
+            .map(|(number, id)| (self.place(*id).offset, number))
+            .collect();
+        by_offset.sort_unstable();
+        for (offset, number) in by_offset {
+            let position = self.meta_start + offset;
+            self.output().fill_to(position)?;
+            self.write_inode(order[number as usize - 1], number)?;
+        }
+        Ok(())
+    }
+
+    fn write_inode(&mut self, id: InodeId, number: u32) -> io::Result<()> {
+        let inode = self.tree.inode(id);
+        let place = self.place(id);
+        let mut links = inode.links;
+        let mut tail = Vec::new();
+        // Checked to be within 32 bits, like every block's address.
+        let own_block = place.block as u32;
+        let inline_if = |inline: bool| match inline {
+            true => DataLayout::Inline,
+            false => DataLayout::Plain,
+        };
+        let (kind, layout, size, union_field) = match &inode.content {
+            Content::File(data) => {
+                let (layout, union_field) = match &data.blocks {
+                    Blocks::Run(run) => {
+                        if let Some(found) = data.tail {
+                            tail.resize(found.bytes.into(), 0);
+                            self.image.spool.read(found.position, &mut tail)?;
+                        }
+                        (inline_if(data.tail.is_some()), run.start as u32)
+                    }
+                    Blocks::Chunks { bits, addresses, .. } => {
+                        self.has_chunked_files = true;
+                        tail = addresses.iter().flat_map(|address| address.to_le_bytes()).collect();
+                        (DataLayout::Chunks, *bits)
+                    }
+                };
+                (0o100_000, layout, data.size, union_field)
+            }
+            Content::SymLink(target) => {
+                if place.inline > 0 {
+                    tail.extend_from_slice(target);
+                }
+                let layout = inline_if(place.inline > 0);
+                (0o120_000, layout, target.len() as u64, own_block)
+            }
+            Content::Directory(directory) => {
+                let mut size = 0;
+                let mut last = Vec::new();
+                directory_blocks(self.tree, self.places, id, |block, is_last| {
+                    size += if is_last { block.len() as u64 } else { BLOCK_BYTES };
+                    last = block;
+                    Ok(())
+                })?;
+                if place.inline > 0 {
+                    tail = last;
+                }
+                let subdirectories = directory
+                    .children
+                    .values()
+                    .filter(|child| self.tree.directory(child.inode).is_some())
+                    .count();
+                links = 2 + subdirectories as u32;
+                (0o040_000, inline_if(place.inline > 0), size, own_block)
+            }
+            Content::CharDevice(major, minor) => (0o020_000, DataLayout::Plain, 0, encode_device(*major, *minor)),
+            Content::BlockDevice(major, minor) => (0o060_000, DataLayout::Plain, 0, encode_device(*major, *minor)),
+            Content::Fifo | Content::Unused => (0o010_000, DataLayout::Plain, 0, 0),
+        };
+        let attributes = &inode.attributes;
+        let on_disk = DiskInode {
+            layout,
+            xattr_icount: attributes.xattrs.icount(),
+            mode: kind | attributes.permissions,
+            size,
+            union_field,
+            number,
+            uid: attributes.uid,
+            gid: attributes.gid,
+            mtime: attributes.mtime,
+            links,
+        };
+        let encoded = on_disk.encode();
+        self.hasher.update(encoded);
+        if !matches!(inode.content, Content::File(_)) {
+            self.hasher.update(&tail);
+        }
+        self.hasher.update(attributes.xattrs.as_slice());
+        let output = &mut self.image.output;
+        output.write(&encoded)?;
+        output.write(attributes.xattrs.as_slice())?;
+        output.write(&tail)
+    }
+}
