@@ -1,5 +1,5 @@
 //! The library on a home, without machines: everything up to the start of one.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 /// Nothing that a test waits for takes longer, however slow the host.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Why a test that starts machines does not run by itself.
+/// What a test works with: a home and an image's files, gone with it.
 pub(crate) struct Scene {
     folder: tempfile::TempDir,
 }
