@@ -43,8 +43,6 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(inherited.status, StartFailureCode::InvalidConfig, &error.to_string()),
     };
-    // Held to the end of the process.
-    let _lock = inherited.lock;
     let parent = inherited.parent.filter(|_| config.parent_watch);
     if config.parent_watch && parent.is_none() {
         return fail(
@@ -66,7 +64,13 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(supervisor::supervise(config, inherited.status, parent, began));
+            let code = runtime.block_on(supervisor::supervise(
+                config,
+                inherited.status,
+                parent,
+                inherited.lock,
+                began,
+            ));
             // Tasks that still wait for clients that don't read.
             runtime.shutdown_background();
             code

@@ -170,7 +170,13 @@ impl Arguments {
         }
         self.add("-smp", spec.vcpus.to_string());
         self.add("-m", spec.memory_mib.to_string());
-        self.add("-object", format!("memory-backend-memfd,id=ram,size={}M,merge=off,dump=off", spec.memory_mib));
+        self.add(
+            "-object",
+            format!(
+                "memory-backend-memfd,id=ram,size={}M,merge=off,dump=off",
+                spec.memory_mib
+            ),
+        );
     }
 
     fn disk(&mut self, id: &str, disk: &Disk, fd: RawFd, set: usize) -> Result<(), InvalidSpec> {
@@ -186,7 +192,10 @@ impl Arguments {
             format!("driver=file,node-name={id}-file,filename=/dev/fdset/{set},locking=off,aio=threads{access}"),
         );
         let zeroes = if disk.read_only { "" } else { ",detect-zeroes=unmap" };
-        self.add("-blockdev", format!("driver=raw,node-name={id},file={id}-file{access}{zeroes}"));
+        self.add(
+            "-blockdev",
+            format!("driver=raw,node-name={id},file={id}-file{access}{zeroes}"),
+        );
         self.device(format!("virtio-blk-device,drive={id},serial={serial}"));
         Ok(())
     }
@@ -250,10 +259,7 @@ pub(crate) fn forwarding_rule(port: &PortForward) -> Result<String, InvalidSpec>
         Protocol::Udp => "udp",
     };
     match port.host_ip {
-        std::net::IpAddr::V4(address) => Ok(format!(
-            "{protocol}:{address}:{}-:{}",
-            port.host_port, port.guest_port
-        )),
+        std::net::IpAddr::V4(address) => Ok(format!("{protocol}:{address}:{}-:{}", port.host_port, port.guest_port)),
         std::net::IpAddr::V6(_) => invalid("QEMU's user-mode network publishes on IPv4 addresses only"),
     }
 }

@@ -1,10 +1,7 @@
 //! One running machine: [`Machine`].
 
-use std::fs::File;
-use std::io::{self, Seek as _, Write as _};
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::io::{self, Write as _};
 use std::os::fd::{OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -21,14 +18,16 @@ use tokio::task::JoinHandle;
 
 use super::command_line::{Descriptors, arguments};
 use super::engine_stderr::LastLines;
+use super::files::{boot_file, check_shares, memory_file, open_disk};
 use super::probe::{QemuInfo, SANDBOX, Version};
 use super::qmp::{Event, Qmp, QmpError};
+use super::refused_port::refused_port;
 use super::start_error::{FileRole, StartError};
 use super::usernet;
 use crate::jail::process::{ENGINE_FD, Message, REPORT_FD, SPEC_FD, Spec};
 use crate::jail::report::SYSTEM_CALL_FILTER;
 use crate::jail::{Confinement, JailReport};
-use crate::spec::{Accelerator, MachineSpec, NetworkSpec, PortForward, Protocol};
+use crate::spec::{Accelerator, MachineSpec, NetworkSpec, PortForward};
 
 /// The jail's report is shorter than this.
 const MAX_REPORT_BYTES: u64 = 1 << 20;
@@ -386,8 +385,8 @@ impl EngineFds {
 fn spawn(shim: &Path, spec: &Spec, engine_fds: EngineFds) -> Result<(Child, OwnedFd), StartError> {
     let json = serde_json::to_vec(spec).map_err(|error| StartError::Descriptors(error.into()))?;
     let spec_file = memory_file("boxlite-jail", |file| file.write_all(&json)).map_err(StartError::Descriptors)?;
-    let (report, report_write) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| StartError::Descriptors(errno.into()))?;
+    let (report, report_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| StartError::Descriptors(errno.into()))?;
     rustix::io::ioctl_fionbio(&report, true).map_err(|errno| StartError::Descriptors(errno.into()))?;
     let mut mappings = vec![
         FdMapping {
@@ -399,10 +398,13 @@ fn spawn(shim: &Path, spec: &Spec, engine_fds: EngineFds) -> Result<(Child, Owne
             child_fd: REPORT_FD,
         },
     ];
-    mappings.extend(engine_fds.0.into_iter().zip(ENGINE_FD..).map(|(parent_fd, child_fd)| FdMapping {
-        parent_fd,
-        child_fd,
-    }));
+    mappings.extend(
+        engine_fds
+            .0
+            .into_iter()
+            .zip(ENGINE_FD..)
+            .map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }),
+    );
     let mut command = std::process::Command::new(shim);
     command
         .arg("jail")
@@ -421,100 +423,6 @@ fn spawn(shim: &Path, spec: &Spec, engine_fds: EngineFds) -> Result<(Child, Owne
         source,
     })?;
     Ok((child, report))
-}
-
-fn check_shares(spec: &MachineSpec) -> Result<(), StartError> {
-    for share in &spec.shares {
-        let refused = |why: String| StartError::Share {
-            path: share.source.clone(),
-            why,
-        };
-        let metadata = std::fs::metadata(&share.source).map_err(|error| refused(error.to_string()))?;
-        match &share.file_name {
-            None if !metadata.is_dir() => return Err(refused("it is not a folder".to_owned())),
-            Some(_) if !metadata.is_file() => return Err(refused("it is not a regular file".to_owned())),
-            Some(name) if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) => {
-                return Err(refused(format!("{name:?} is not a file's name")));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn open_disk(role: FileRole, disk: &crate::spec::Disk) -> Result<File, StartError> {
-    let failed = |source| StartError::File {
-        role,
-        path: disk.file.clone(),
-        source,
-    };
-    let file = File::options().read(true).write(!disk.read_only).open(&disk.file).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_file() {
-        Ok(file)
-    } else {
-        Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")))
-    }
-}
-
-/// Opens a file that the engine opens again through its descriptor: as somebody who may not
-/// read the file, or may not reach it, it needs a copy.
-fn boot_file(role: FileRole, path: &Path, as_caller: bool, readable: &mut Vec<PathBuf>) -> Result<File, StartError> {
-    let failed = |source| StartError::File {
-        role,
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-    }
-    if as_caller || metadata.mode() & 0o004 != 0 {
-        readable.push(path.to_owned());
-        return Ok(file);
-    }
-    memory_file("boxlite-boot", |copy| io::copy(&mut file, copy).map(drop)).map_err(failed)
-}
-
-fn memory_file(name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
-    let mut file = File::from(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?);
-    fill(&mut file)?;
-    file.rewind()?;
-    Ok(file)
-}
-
-/// Finds the rule that QEMU could not set up, and asks the system why.
-fn refused_port(stderr: &[String], ports: &[PortForward]) -> Option<StartError> {
-    let rule = stderr
-        .iter()
-        .find_map(|line| line.split_once("Could not set up host forwarding rule '"))
-        .and_then(|(_, rest)| rest.split_once('\''))?
-        .0;
-    let port = ports
-        .iter()
-        .find(|port| super::command_line::forwarding_rule(port).is_ok_and(|own| own == rule))?;
-    let (host_ip, host_port, protocol) = (port.host_ip, port.host_port, port.protocol);
-    Some(match bind(host_ip, host_port, protocol) {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => StartError::PortRefused {
-            host_ip,
-            host_port,
-            protocol,
-            why: error.to_string(),
-        },
-        // Whoever had it may have given it back meanwhile.
-        _ => StartError::PortInUse {
-            host_ip,
-            host_port,
-            protocol,
-        },
-    })
-}
-
-fn bind(ip: IpAddr, port: u16, protocol: Protocol) -> io::Result<()> {
-    match protocol {
-        Protocol::Tcp => TcpListener::bind((ip, port)).map(drop),
-        Protocol::Udp => UdpSocket::bind((ip, port)).map(drop),
-    }
 }
 
 fn micros(from: Instant, to: Instant) -> u64 {

@@ -2,9 +2,11 @@
 
 mod command_line;
 mod engine_stderr;
+mod files;
 mod machine;
 mod probe;
 mod qmp;
+mod refused_port;
 mod start_error;
 mod usernet;
 

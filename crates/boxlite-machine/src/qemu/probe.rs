@@ -76,7 +76,10 @@ impl QemuInfo {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         if self.version.major > NEWEST_KNOWN_MAJOR {
-            vec![format!("QEMU {} is newer than what boxlite was tested with", self.version)]
+            vec![format!(
+                "QEMU {} is newer than what boxlite was tested with",
+                self.version
+            )]
         } else {
             Vec::new()
         }
@@ -213,7 +216,10 @@ fn find(own: Option<&Path>, variable: Option<&OsStr>, path: Option<&OsStr>) -> R
     let dirs: Vec<PathBuf> = path
         .map(|path| std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect())
         .unwrap_or_default();
-    let found = dirs.iter().map(|dir| dir.join(PROGRAM)).find(|program| is_program(program));
+    let found = dirs
+        .iter()
+        .map(|dir| dir.join(PROGRAM))
+        .find(|program| is_program(program));
     found.ok_or_else(|| ProbeError::NotFound {
         places: dirs.iter().map(|dir| dir.display().to_string()).collect(),
     })
@@ -276,7 +282,16 @@ fn converse(path: &Path, sandbox: bool) -> io::Result<Output> {
 "#;
     let mut command = Command::new(path);
     command
-        .args(["-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio"])
+        .args([
+            "-M",
+            "none",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-qmp",
+            "stdio",
+        ])
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -305,7 +320,10 @@ struct Facts {
 
 /// Reads the answers; `None` when they are not QEMU's.
 fn facts(answers: &str) -> Option<Facts> {
-    let values: Vec<Value> = answers.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let values: Vec<Value> = answers
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
     let version = &values.first()?["QMP"]["version"]["qemu"];
     let number = |name: &str| version[name].as_u64().and_then(|number| u32::try_from(number).ok());
     let version = Version {
@@ -329,7 +347,12 @@ fn facts(answers: &str) -> Option<Facts> {
 
 /// `QEMU emulator version 7.2.22 (Debian …)`.
 fn version_text(path: &Path) -> Option<Version> {
-    let output = Command::new(path).arg("--version").env_clear().stdin(Stdio::null()).output().ok()?;
+    let output = Command::new(path)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
     parse_version(&String::from_utf8_lossy(&output.stdout))
 }
 
@@ -347,7 +370,10 @@ fn parse_version(text: &str) -> Option<Version> {
 fn last_lines(stderr: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(4096)..]).into_owned();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(5)..].iter().map(|line| (*line).to_owned()).collect()
+    lines[lines.len().saturating_sub(5)..]
+        .iter()
+        .map(|line| (*line).to_owned())
+        .collect()
 }
 
 #[cfg(test)]

@@ -73,12 +73,18 @@ pub(crate) fn parse(line: &[u8]) -> Option<Line> {
     let wire: Wire = serde_json::from_slice(line).ok()?;
     Some(match wire {
         Wire { greeting: Some(_), .. } => Line::Greeting,
-        Wire { event: Some(name), data, .. } => Line::Event(Event { name, data }),
+        Wire {
+            event: Some(name),
+            data,
+            ..
+        } => Line::Event(Event { name, data }),
         Wire { error: Some(error), .. } => Line::Error {
             class: error.class,
             description: error.desc,
         },
-        Wire { returned: Some(value), .. } => Line::Return(value),
+        Wire {
+            returned: Some(value), ..
+        } => Line::Return(value),
         _ => return None,
     })
 }
@@ -184,16 +190,26 @@ mod tests {
 
     #[test]
     fn knows_the_kinds_of_lines() {
-        assert_eq!(parse(br#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#), Some(Line::Greeting));
+        assert_eq!(
+            parse(br#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#),
+            Some(Line::Greeting)
+        );
         assert_eq!(parse(br#"{"return": {"a": 1}}"#), Some(Line::Return(json!({"a": 1}))));
         assert_eq!(
             parse(br#"{"error": {"class": "CommandNotFound", "desc": "no"}}"#),
-            Some(Line::Error { class: "CommandNotFound".into(), description: "no".into() })
+            Some(Line::Error {
+                class: "CommandNotFound".into(),
+                description: "no".into()
+            })
         );
-        let event = br#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true}}"#;
+        let event =
+            br#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true}}"#;
         assert_eq!(
             parse(event),
-            Some(Line::Event(Event { name: "SHUTDOWN".into(), data: json!({"guest": true}) }))
+            Some(Line::Event(Event {
+                name: "SHUTDOWN".into(),
+                data: json!({"guest": true})
+            }))
         );
         assert_eq!(parse(br#"{"id": 1}"#), None);
     }
@@ -206,7 +222,10 @@ mod tests {
         let engine = async {
             let mut lines = BufReader::new(theirs);
             lines.get_mut().write_all(b"{\"QMP\": {}}\nnonsense\n").await.unwrap();
-            for answer in ["{\"event\": \"STOP\"}\n{\"return\": 7}\n", "{\"error\": {\"class\": \"C\", \"desc\": \"D\"}}\n"] {
+            for answer in [
+                "{\"event\": \"STOP\"}\n{\"return\": 7}\n",
+                "{\"error\": {\"class\": \"C\", \"desc\": \"D\"}}\n",
+            ] {
                 let mut line = String::new();
                 lines.read_line(&mut line).await.unwrap();
                 assert!(line.contains("\"execute\":\"query-it\""), "{line}");
@@ -220,7 +239,10 @@ mod tests {
         };
         tokio::join!(engine, client);
         assert_eq!(events.recv().await.unwrap().name, "STOP");
-        assert!(matches!(qmp.execute("query-it", Value::Null).await, Err(QmpError::Closed | QmpError::Write(_))));
+        assert!(matches!(
+            qmp.execute("query-it", Value::Null).await,
+            Err(QmpError::Closed | QmpError::Write(_))
+        ));
     }
 
     proptest! {

@@ -35,7 +35,10 @@ impl Watch {
                 | inotify::WatchFlags::DELETE_SELF
                 | inotify::WatchFlags::ONLYDIR,
         )?;
-        #[expect(deprecated, reason = "an OwnedFd stays the same open descriptor, which `register` asks to be promised")]
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd stays the same open descriptor, which `register` asks to be promised"
+        )]
         let notifications = AsyncFd::new(notifications)?;
         let watch = Self {
             notifications,

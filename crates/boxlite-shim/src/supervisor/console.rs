@@ -5,9 +5,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::guest_text::printable;
 use boxlite_machine::ConsoleLog;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::watch;
@@ -38,10 +39,7 @@ struct Tail {
 
 impl Console {
     /// Reads `stream` to its end and keeps what comes, in a task.
-    pub(crate) fn spawn(
-        mut stream: impl AsyncRead + Unpin + Send + 'static,
-        log: &ConsoleLog,
-    ) -> Self {
+    pub(crate) fn spawn(mut stream: impl AsyncRead + Unpin + Send + 'static, log: &ConsoleLog) -> Self {
         let mut file = RotatingFile::new(log);
         let tail = Arc::new(Mutex::new(Tail::default()));
         let (count, bytes) = watch::channel(0);
@@ -138,16 +136,6 @@ impl Tail {
     }
 }
 
-/// A line of the guest's, safe to be shown on a terminal.
-pub(super) fn printable(line: &[u8]) -> String {
-    String::from_utf8_lossy(line)
-        .chars()
-        .filter(|c| !c.is_control() || *c == '\t')
-        .collect::<String>()
-        .trim_end()
-        .to_owned()
-}
-
 /// A file and the one before it, which together keep to a size.
 #[derive(Debug)]
 struct RotatingFile {
@@ -186,7 +174,11 @@ impl RotatingFile {
             None => {
                 let file = self.open()?;
                 let size = file.metadata()?.len();
-                if size + length <= self.max_file_bytes { (file, size) } else { (self.rotate()?, 0) }
+                if size + length <= self.max_file_bytes {
+                    (file, size)
+                } else {
+                    (self.rotate()?, 0)
+                }
             }
         };
         file.write_all(piece)?;
@@ -195,7 +187,11 @@ impl RotatingFile {
     }
 
     fn open(&self) -> io::Result<File> {
-        OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&self.path)
     }
 
     fn rotate(&self) -> io::Result<File> {
@@ -242,7 +238,10 @@ mod tests {
         let stream = tokio::io::AsyncReadExt::chain(first, second);
         let console = Console::spawn(stream, &console_log(&dir, 8192));
         console.ended().await;
-        assert_eq!(console.panic().unwrap(), "[    1.5] [31mKernel panic - not syncing: no init");
+        assert_eq!(
+            console.panic().unwrap(),
+            "[    1.5] [31mKernel panic - not syncing: no init"
+        );
         assert_eq!(console.last_lines()[0], "[ 0.1] ok");
     }
 

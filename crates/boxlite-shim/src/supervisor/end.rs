@@ -65,7 +65,10 @@ impl Running<'_> {
             main.hurry();
         }
         let end = match cause {
-            Cause::MainExited => self.shut_down(0, Duration::ZERO).await.because(|_| ExitReason::MainExited),
+            Cause::MainExited => self
+                .shut_down(0, Duration::ZERO)
+                .await
+                .because(|_| ExitReason::MainExited),
             Cause::MainRefused(refused) => {
                 let failure = Box::new(failure::main_refused(&refused));
                 let gone = self.shut_down(0, Duration::ZERO).await;
@@ -92,7 +95,10 @@ impl Running<'_> {
             }
             Cause::Engine(exit) => self.engine_gone(exit).await,
             Cause::Panic => {
-                let engine = self.last_breath().await.map_or_else(|engine| engine, |exit| Some(exit.status));
+                let engine = self
+                    .last_breath()
+                    .await
+                    .map_or_else(|engine| engine, |exit| Some(exit.status));
                 self.console.ended().await;
                 let console = self.console.last_lines();
                 Gone { engine, killed: false }.because(|_| ExitReason::GuestPanicked { console })
@@ -230,5 +236,6 @@ impl Gone {
 
 /// A point in time that may be further away than clocks go.
 fn later(now: Instant, wait: Duration) -> Instant {
-    now.checked_add(wait).unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3600))
+    now.checked_add(wait)
+        .unwrap_or_else(|| now + Duration::from_secs(365 * 24 * 3600))
 }

@@ -7,6 +7,7 @@ use boxlite_shim::{Stage, StartFailure, StartFailureCode};
 
 use super::agent::{ConnectError, describe};
 use super::console::Console;
+use super::guest_text;
 
 fn failure(stage: Stage, code: StartFailureCode, message: String) -> StartFailure {
     StartFailure {
@@ -20,7 +21,11 @@ fn failure(stage: Stage, code: StartFailureCode, message: String) -> StartFailur
 }
 
 pub(crate) fn internal(stage: Stage, what: &str, error: &dyn std::error::Error) -> StartFailure {
-    failure(stage, StartFailureCode::Internal, format!("{what}: {}", describe(error)))
+    failure(
+        stage,
+        StartFailureCode::Internal,
+        format!("{what}: {}", describe(error)),
+    )
 }
 
 pub(crate) fn no_engine(error: &ProbeError) -> StartFailure {
@@ -57,7 +62,11 @@ pub(crate) fn not_started(error: &StartError) -> StartFailure {
                 "the guest bundle is not whole: boxlite doctor says which one is used",
             ),
             FileRole::Rootfs => hinted(Stage::Prepare, Code::FileUnusable, "pull the image again"),
-            FileRole::Disk => hinted(Stage::Prepare, Code::FileUnusable, "the box's disk is gone: remove the box"),
+            FileRole::Disk => hinted(
+                Stage::Prepare,
+                Code::FileUnusable,
+                "the box's disk is gone: remove the box",
+            ),
         },
         StartError::Share { .. } => failure(Stage::Prepare, Code::VolumeUnusable, message),
         StartError::JailIncomplete { .. } => hinted(
@@ -69,7 +78,9 @@ pub(crate) fn not_started(error: &StartError) -> StartFailure {
             boxlite_machine::jail::process::Step::FileVolume => failure(Stage::Jail, Code::VolumeUnusable, message),
             _ => failure(Stage::Jail, Code::EngineFailed, message),
         },
-        StartError::PortInUse { protocol, host_port, .. } => hinted(
+        StartError::PortInUse {
+            protocol, host_port, ..
+        } => hinted(
             Stage::Engine,
             Code::PortInUse,
             &format!("see who has it (ss -lp, {protocol}, :{host_port}), or publish another port"),
@@ -179,7 +190,7 @@ pub(crate) fn refused_by_agent(stage: Stage, status: &tonic::Status, console: &C
     StartFailure {
         evidence: console.last_lines(),
         hint,
-        ..failure(stage, code, status.message().to_owned())
+        ..failure(stage, code, guest_text::message(status.message()))
     }
 }
 
@@ -189,9 +200,13 @@ pub(crate) fn main_refused(refused: &ExecRefused) -> StartFailure {
         Reason::NotExecutable => StartFailureCode::CommandNotExecutable,
         _ => StartFailureCode::CommandRefused,
     };
-    failure(Stage::Main, code, refused.message.clone())
+    failure(Stage::Main, code, guest_text::message(&refused.message))
 }
 
 pub(crate) fn interrupted(stage: Stage, why: &str) -> StartFailure {
-    failure(stage, StartFailureCode::Interrupted, format!("the start was ended: {why}"))
+    failure(
+        stage,
+        StartFailureCode::Interrupted,
+        format!("the start was ended: {why}"),
+    )
 }

@@ -1,6 +1,7 @@
 //! The box's main process: its streams, its log, and the clients that are attached.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,11 +11,12 @@ use boxlite_protocol::guest::{
 };
 use boxlite_shim::log;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
 
 use super::agent::Client;
+use super::guest_text;
 
 /// Messages on the way to the agent.
 const INPUT_MESSAGES: usize = 4;
@@ -45,13 +47,15 @@ impl Phase {
 }
 
 /// What an attached client gets.
-pub(crate) type OutputStream = ReceiverStream<Result<ExecOutput, Status>>;
+pub(crate) type OutputStream = Pin<Box<dyn Stream<Item = Result<ExecOutput, Status>> + Send>>;
 
 /// The main process of a box that has one.
 #[derive(Debug)]
 pub(crate) struct MainProcess {
     keep_stdin_open: bool,
     phase: watch::Sender<Phase>,
+    /// Messages that clients' connections have taken.
+    delivered: watch::Sender<u64>,
     hurry: watch::Sender<bool>,
     input: mpsc::Sender<ExecInput>,
     state: Mutex<State>,
@@ -82,6 +86,7 @@ impl MainProcess {
         Self {
             keep_stdin_open,
             phase: watch::Sender::new(Phase::Waiting),
+            delivered: watch::Sender::new(0),
             hurry: watch::Sender::new(false),
             input,
             state: Mutex::new(State {
@@ -106,6 +111,11 @@ impl MainProcess {
             Ok(phase) => phase.clone(),
             Err(_) => Phase::Lost("the supervisor ends".to_owned()),
         }
+    }
+
+    /// Changes whenever an attached client's connection has taken something.
+    pub(crate) fn delivered(&self) -> watch::Receiver<u64> {
+        self.delivered.subscribe()
     }
 
     /// From now on a client that does not read is let go instead of waited for.
@@ -133,7 +143,9 @@ impl MainProcess {
             .feeder
             .is_some_and(|feeder| state.clients.iter().any(|client| client.id == feeder));
         if stdin && feeder_is_there {
-            return Err(Status::failed_precondition("another client feeds the main process's stdin"));
+            return Err(Status::failed_precondition(
+                "another client feeds the main process's stdin",
+            ));
         }
         let (output, stream) = mpsc::channel(OUTPUT_MESSAGES);
         match self.phase() {
@@ -153,7 +165,12 @@ impl MainProcess {
         }
         state.size = size.or(state.size);
         state.clients.push(Attached { id, output });
-        Ok((id, ReceiverStream::new(stream)))
+        let delivered = self.delivered.clone();
+        let stream = ReceiverStream::new(stream).map(move |message| {
+            delivered.send_modify(|count| *count += 1);
+            message
+        });
+        Ok((id, Box::pin(stream)))
     }
 
     /// Hands on what client `id` says; waits while the process does not take it.
@@ -170,8 +187,11 @@ impl MainProcess {
             Input::Signal(_) => {}
             Input::Start(_) => return,
         }
-        // Fails when the process is gone: then there is nobody to be told.
-        let _ = self.input.send(ExecInput { input: Some(input) }).await;
+        tokio::select! {
+            // Fails when the process is gone: then there is nobody to be told.
+            _ = self.input.send(ExecInput { input: Some(input) }) => {}
+            _ = self.over() => {}
+        }
     }
 
     /// Client `id` says no more.
@@ -244,7 +264,7 @@ impl MainProcess {
             let received = match stream.message().await {
                 Ok(Some(received)) => received,
                 Ok(None) => break "the agent ended its stream".to_owned(),
-                Err(status) => break status.message().to_owned(),
+                Err(status) => break guest_text::message(status.message()),
             };
             match &received.output {
                 Some(Output::Stdout(bytes)) => output.append(log::Stream::Stdout, bytes),
@@ -268,7 +288,12 @@ impl MainProcess {
 
     /// Gives `output` to every client; waits for those that are slow.
     async fn broadcast(&self, output: ExecOutput) {
-        let clients: Vec<_> = self.state().clients.iter().map(|client| (client.id, client.output.clone())).collect();
+        let clients: Vec<_> = self
+            .state()
+            .clients
+            .iter()
+            .map(|client| (client.id, client.output.clone()))
+            .collect();
         for (id, client) in clients {
             let mut hurry = self.hurry.subscribe();
             let delivered = tokio::select! {

@@ -4,6 +4,7 @@ mod agent;
 mod console;
 mod end;
 mod failure;
+mod guest_text;
 mod main_process;
 mod metrics;
 mod publish;
@@ -27,7 +28,7 @@ use boxlite_shim::{
     EngineExitRecord, ExitReason, ExitRecord, LaunchConfig, MainExit, MainStatus, SOCKET_NAME, Stage, StartEvent,
     StartFailure,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use main_process::{MainProcess, Phase};
 use publish::Publish;
@@ -37,8 +38,9 @@ use service::{Outcome, Service};
 use start::Start;
 use status::Status;
 
-/// How long clients may take to read their last answers.
-const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// How long clients may not read and yet be waited for with their last answers. The box is
+/// free for others meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a run ended, before it is written down.
 #[derive(Debug)]
@@ -63,16 +65,21 @@ pub(crate) async fn supervise(
     config: LaunchConfig,
     status_pipe: Option<OwnedFd>,
     parent: Option<OwnedFd>,
+    lock: Option<OwnedFd>,
     began: Instant,
 ) -> ExitCode {
     let mut status = Status::new(status_pipe, began);
     let publish = Publish::new();
-    let main = config.main.as_ref().map(|_| Arc::new(MainProcess::new(config.keep_stdin_open)));
-    let mut server = None;
+    let main = config
+        .main
+        .as_ref()
+        .map(|_| Arc::new(MainProcess::new(config.keep_stdin_open)));
+    let mut clients = None;
     let end = match open(&config, &publish, main.as_ref(), parent, began) {
-        Ok((socket, mut requests)) => {
-            server = Some(socket);
-            live(&config, &mut status, &publish, main.as_ref(), &mut requests).await
+        Ok((server, mut requests)) => {
+            let end = live(&config, &mut status, &publish, main.as_ref(), &mut requests).await;
+            clients = Some((server, requests));
+            end
         }
         Err(error) => {
             let failure = failure::internal(Stage::Prepare, "the box's socket can't be opened", &error);
@@ -100,12 +107,20 @@ pub(crate) async fn supervise(
         // Nobody reads it any more when the box was up and its main process did not start.
         status.finish(&StartEvent::Failed(failure));
     }
-    if let Some(server) = server {
-        let socket = config.box_dir.join(SOCKET_NAME);
-        if let Err(error) = std::fs::remove_file(&socket) {
-            tracing::warn!(%error, "the box's socket is still there");
+    if clients.is_some()
+        && let Err(error) = std::fs::remove_file(config.box_dir.join(SOCKET_NAME))
+    {
+        tracing::warn!(%error, "the box's socket is still there");
+    }
+    drop(lock);
+    let delivered = main
+        .as_ref()
+        .map_or_else(|| watch::channel(0).1, |main| main.delivered());
+    if let Some((server, mut requests)) = clients {
+        tokio::select! {
+            () = server.close(PATIENCE, delivered) => {}
+            request = requests.next() => tracing::info!(?request, "clients are not waited for"),
         }
-        server.close(LAST_ANSWERS).await;
     }
     tracing::info!("the supervisor ends");
     if recorded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -183,9 +198,7 @@ async fn live(
             }
         }
     };
-    let started = started.unwrap_or_else(|| {
-        Err(failure::interrupted(start.stage, interrupted.unwrap_or_default()))
-    });
+    let started = started.unwrap_or_else(|| Err(failure::interrupted(start.stage, interrupted.unwrap_or_default())));
     let (machine, console) = (start.machine.take(), start.console.take());
     match (started, machine, console) {
         (Ok(up), Some(machine), Some(console)) => {
@@ -209,7 +222,9 @@ async fn live(
                 Some(machine) => end::kill(machine).await,
                 None => None,
             };
-            let failure = started.err().unwrap_or_else(|| failure::interrupted(Stage::Prepare, "it has no machine"));
+            let failure = started
+                .err()
+                .unwrap_or_else(|| failure::interrupted(Stage::Prepare, "it has no machine"));
             End {
                 engine,
                 ..End::start_failed(failure)

@@ -38,10 +38,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    pub(crate) fn new(
-        commands: mpsc::UnboundedReceiver<Command>,
-        parent: Option<OwnedFd>,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn new(commands: mpsc::UnboundedReceiver<Command>, parent: Option<OwnedFd>) -> std::io::Result<Self> {
         let parent = match parent {
             Some(fd) => {
                 rustix::io::ioctl_fionbio(&fd, true)?;

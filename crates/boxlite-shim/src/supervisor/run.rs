@@ -124,7 +124,9 @@ impl Running<'_> {
 
     /// Starts the main process, beside everything else.
     fn release(&self) {
-        let (Some(main), Some(process)) = (self.main.cloned(), &self.config.main) else { return };
+        let (Some(main), Some(process)) = (self.main.cloned(), &self.config.main) else {
+            return;
+        };
         let process = process_spec(process);
         let log = Log::open(&self.config.box_dir, self.config.log_limits);
         let client = self.agent.client(SendVersion::default());

@@ -42,17 +42,25 @@ impl Server {
     }
 
     /// Takes no more calls, waits until the answers to those that have been taken are
-    /// delivered, but not longer than `timeout`.
-    pub(crate) async fn close(self, timeout: Duration) {
+    /// delivered, but not longer than `patience` without a change of `delivered`.
+    pub(crate) async fn close(self, patience: Duration, mut delivered: watch::Receiver<u64>) {
         self.closing.send_replace(true);
-        let drained = tokio::time::timeout(timeout, async {
+        let drained = async {
             if let Ok(mut connections) = self.accepting.await {
                 while connections.join_next().await.is_some() {}
             }
-        });
-        if drained.await.is_err() {
-            tracing::warn!("clients did not take their last answers in time");
+        };
+        tokio::pin!(drained);
+        let mut watched = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut drained => return,
+                changed = delivered.changed(), if watched => watched = changed.is_ok(),
+                () = tokio::time::sleep(patience) => break,
+            }
         }
+        tracing::warn!("clients did not take their last answers");
     }
 }
 

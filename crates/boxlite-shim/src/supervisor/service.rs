@@ -71,7 +71,10 @@ impl Service {
     async fn outcome(&self) -> Result<Outcome, Status> {
         let mut outcome = self.outcome.clone();
         let outcome = outcome.wait_for(Option::is_some).await.map(|outcome| *outcome);
-        outcome.ok().flatten().ok_or_else(|| Status::unavailable("the supervisor ends"))
+        outcome
+            .ok()
+            .flatten()
+            .ok_or_else(|| Status::unavailable("the supervisor ends"))
     }
 
     fn agent(&self) -> Result<Agent, Status> {
@@ -95,10 +98,7 @@ impl Shim for Service {
 
     type AttachStream = OutputStream;
 
-    async fn attach(
-        &self,
-        request: Request<Streaming<AttachInput>>,
-    ) -> Result<Response<Self::AttachStream>, Status> {
+    async fn attach(&self, request: Request<Streaming<AttachInput>>) -> Result<Response<Self::AttachStream>, Status> {
         let mut input = request.into_inner();
         let main = self
             .main
@@ -108,9 +108,15 @@ impl Shim for Service {
             input: Some(AttachedInput::Start(start)),
         }) = input.message().await?
         else {
-            return Err(Status::invalid_argument("the first message of an attach must be its start"));
+            return Err(Status::invalid_argument(
+                "the first message of an attach must be its start",
+            ));
         };
-        let AttachStart { release_main, stdin, size } = start;
+        let AttachStart {
+            release_main,
+            stdin,
+            size,
+        } = start;
         let (id, output) = main.attach(stdin, size)?;
         if release_main {
             self.command(Command::ReleaseMain);
@@ -119,7 +125,13 @@ impl Shim for Service {
             if let Some(size) = size {
                 main.feed(id, Input::Resize(size)).await;
             }
-            while let Ok(Some(message)) = input.message().await {
+            loop {
+                let message = tokio::select! {
+                    message = input.message() => message,
+                    // A call whose input is held on to would never be over.
+                    _ = main.over() => break,
+                };
+                let Ok(Some(message)) = message else { break };
                 let input = match message.input {
                     Some(AttachedInput::Stdin(bytes)) => Input::Stdin(bytes),
                     Some(AttachedInput::CloseStdin(close)) => Input::CloseStdin(close),
@@ -152,10 +164,9 @@ impl Shim for Service {
         if !(1..=MAX_SIGNAL).contains(&signal) {
             return Err(Status::invalid_argument(format!("{signal} is not a signal")));
         }
-        if *self.stage.borrow() == Stage::Starting {
-            if is_fatal(signal) {
-                self.command(Command::Terminate);
-            }
+        let starting = *self.stage.borrow() == Stage::Starting;
+        if starting && is_fatal(signal) {
+            self.command(Command::Terminate);
             return Ok(Response::new(KillResponse {}));
         }
         if self.main.is_none() && is_fatal(signal) {

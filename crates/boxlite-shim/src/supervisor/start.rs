@@ -14,6 +14,7 @@ use boxlite_shim::{LaunchConfig, Ready, Stage, StageTimings, StartFailure, defau
 use super::agent::{Agent, Stream, StreamBroke};
 use super::console::Console;
 use super::failure;
+use super::guest_text;
 use super::main_process::{Log, MainProcess, Phase};
 use super::publish::Publish;
 use super::status::Status;
@@ -58,7 +59,9 @@ impl Start<'_> {
         let choice = accelerator::choose(&qemu.path, &config.machine)
             .await
             .map_err(|error| failure::no_accelerator(&error))?;
-        let timeout_ms = config.start_timeout_ms.unwrap_or(default_start_timeout_ms(choice.accelerator));
+        let timeout_ms = config
+            .start_timeout_ms
+            .unwrap_or(default_start_timeout_ms(choice.accelerator));
         let silence = Duration::from_millis(timeout_ms.max(1));
         timings.prepare_us = self.status.elapsed_us();
 
@@ -170,8 +173,8 @@ impl Start<'_> {
                 warnings: qemu.warnings(),
                 ports,
                 jail,
-                agent_version: hello.agent_version,
-                kernel_release: hello.kernel_release,
+                agent_version: guest_text::message(&hello.agent_version),
+                kernel_release: guest_text::message(&hello.kernel_release),
                 main_pid,
             },
         })

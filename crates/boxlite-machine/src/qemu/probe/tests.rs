@@ -60,7 +60,11 @@ fn the_variable_comes_before_the_path_and_a_path_of_ones_own_before_both() {
 #[test]
 fn an_old_one_is_too_old() {
     let dir = tempfile::tempdir().unwrap();
-    let old = program(dir.path(), "old", "[ \"$1\" = --version ] && echo 'QEMU emulator version 4.2.1 (x)'; exit 1");
+    let old = program(
+        dir.path(),
+        "old",
+        "[ \"$1\" = --version ] && echo 'QEMU emulator version 4.2.1 (x)'; exit 1",
+    );
     match probe(&engine(&old, None)) {
         Err(ProbeError::TooOld { found, needed, .. }) => {
             assert_eq!((found.to_string(), needed), ("4.2.1".to_owned(), OLDEST_VERSION));
@@ -74,7 +78,12 @@ fn another_program_is_not_qemu() {
     let dir = tempfile::tempdir().unwrap();
     let other = program(dir.path(), "other", "echo nothing of the kind >&2; exit 3");
     let error = probe(&engine(&other, None)).unwrap_err();
-    assert!(error.to_string().ends_with("does not behave like QEMU: nothing of the kind"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with("does not behave like QEMU: nothing of the kind"),
+        "{error}"
+    );
 }
 
 #[test]
