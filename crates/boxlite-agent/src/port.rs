@@ -97,8 +97,11 @@ impl Port {
         let bytes = bytes.unwrap_or(&self.gathered);
         loop {
             let mut ready = ready!(self.fd.poll_write_ready(cx))?;
+            let is_hung_up = ready.ready().is_write_closed();
             match ready.try_io(|fd| Ok(rustix::io::write(fd, bytes)?)) {
                 Ok(result) => return Poll::Ready(result),
+                // A port without a host takes nothing more, and its readiness never changes.
+                Err(_would_block) if is_hung_up => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Err(_would_block) => {}
             }
         }

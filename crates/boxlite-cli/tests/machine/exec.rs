@@ -139,18 +139,6 @@ fn a_detached_process_goes_on() {
 
 #[test]
 #[ignore = "starts a machine"]
-fn orphans_are_reaped() {
-    let boxlite = shared();
-    let running = boxlite.sleeper("busybox", &[]);
-    running.sh("for i in 1 2 3 4 5; do (sleep 0.2 &) ; done");
-    eventually("no zombie is left", || {
-        let states = running.sh("cat /proc/[0-9]*/stat | awk '{print $3}'");
-        !states.contains('Z')
-    });
-}
-
-#[test]
-#[ignore = "starts a machine"]
 fn a_terminal_for_exec() {
     let boxlite = shared();
     let running = boxlite.sleeper("busybox", &[]);

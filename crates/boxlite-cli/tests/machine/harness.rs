@@ -200,7 +200,12 @@ impl Running<'_> {
 
     fn pid(&self, field: &str) -> u32 {
         let info = self.boxlite.inspect(&self.name);
-        u32::try_from(info["run"][field].as_u64().unwrap_or_else(|| panic!("no {field} in {info:#}"))).unwrap()
+        u32::try_from(
+            info["run"][field]
+                .as_u64()
+                .unwrap_or_else(|| panic!("no {field} in {info:#}")),
+        )
+        .unwrap()
     }
 }
 

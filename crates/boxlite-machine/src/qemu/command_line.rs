@@ -207,7 +207,7 @@ fn descriptor_path(fd: RawFd) -> String {
 
 fn kernel_command_line(extra: &[String]) -> Result<String, InvalidSpec> {
     // quiet: a serial port is slow under emulation; what matters (a panic) is printed anyway.
-    let mut line = "quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on".to_owned();
+    let mut line = "quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on dummy.numdummies=0".to_owned();
     for argument in extra {
         if argument.is_empty() || !argument.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(InvalidSpec::KernelArgument(argument.clone()));

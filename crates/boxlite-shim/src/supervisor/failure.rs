@@ -141,8 +141,22 @@ pub(crate) fn panicked(stage: Stage, console: &Console) -> StartFailure {
     let out_of_memory = line.contains("Out of memory") || line.contains("out of memory");
     StartFailure {
         evidence: console.last_lines(),
-        cause: out_of_memory.then(|| "the box has too little memory".to_owned()),
-        hint: out_of_memory.then(|| "give the box more memory".to_owned()),
+        cause: Some(
+            if out_of_memory {
+                "the box has too little memory"
+            } else {
+                "the guest bundle's kernel and agent do not belong together, or the engine has a fault"
+            }
+            .to_owned(),
+        ),
+        hint: Some(
+            if out_of_memory {
+                "give the box more memory (--memory)"
+            } else {
+                "run `boxlite doctor`; with a bundle of your own (BOXLITE_BUNDLE_DIR), try without it"
+            }
+            .to_owned(),
+        ),
         ..failure(
             stage,
             StartFailureCode::KernelPanicked,

@@ -80,7 +80,9 @@ fn disks_are_given_as_descriptors_with_their_serials() {
     assert!(line.contains(" -device virtio-blk-device,drive=rootfs,serial=rootfs "));
     assert!(line.contains(" -blockdev driver=raw,node-name=disk,file=disk-file,discard=unmap,detect-zeroes=unmap "));
     assert!(line.find("drive=rootfs") < line.find("drive=disk"));
-    assert!(line.contains(" -append quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on boxlite.x=1 "));
+    assert!(line.contains(
+        " -append quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on dummy.numdummies=0 boxlite.x=1 "
+    ));
 }
 
 #[test]
