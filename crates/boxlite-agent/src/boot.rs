@@ -105,7 +105,7 @@ pub(crate) fn prepare() -> Result<(), PrepareError> {
     for (resource, limit) in [
         (Resource::Nofile, files),
         (Resource::Core, no_core),
-        (Resource::Nproc, unlimited.clone()),
+        (Resource::Nproc, unlimited),
         (Resource::Sigpending, unlimited),
     ] {
         setrlimit(resource, limit).map_err(|error| PrepareError::Limits(error.into()))?;

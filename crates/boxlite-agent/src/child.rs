@@ -60,7 +60,7 @@ impl Child {
     pub(crate) async fn wait(&self) -> ExitStatus {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
-            Ok(status) => status.clone().unwrap_or_default(),
+            Ok(status) => status.unwrap_or_default(),
             // The task that reaps ends only after it has reported.
             Err(_) => ExitStatus::default(),
         }

@@ -51,18 +51,18 @@ pub(crate) fn create() -> io::Result<()> {
     }
     mount(
         "devpts",
-        &dev.join("pts"),
+        dev.join("pts"),
         "devpts",
         quiet,
         Some(c"newinstance,ptmxmode=0666,mode=0620,gid=5"),
     )?;
     mount(
         "shm",
-        &dev.join("shm"),
+        dev.join("shm"),
         "tmpfs",
         quiet | MountFlags::NODEV,
         Some(c"mode=1777"),
     )?;
-    mount("mqueue", &dev.join("mqueue"), "mqueue", quiet | MountFlags::NODEV, None)?;
+    mount("mqueue", dev.join("mqueue"), "mqueue", quiet | MountFlags::NODEV, None)?;
     Ok(())
 }

@@ -4,6 +4,11 @@
 //! `BOXLITE_TEST_BIN=target/release/boxlite BOXLITE_TEST_FIXTURES=$(scripts/fixtures.sh) \
 //!  cargo test -p boxlite-cli --test machine -- --ignored`
 #![allow(missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that panics is a test that fails"
+)]
 
 mod copy;
 mod exec;
