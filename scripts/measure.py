@@ -70,7 +70,7 @@ def first_output():
     process.terminate()
     process.wait()
     call("rm", "-f", "m")
-    return elapsed, info.get("start", info).get("timings") or info.get("timings") or {}
+    return elapsed, {stage["stage"]: stage["duration_us"] for stage in info["run"]["stages"]}
 
 
 def pss_kib(pid):
@@ -81,7 +81,7 @@ def pss_kib(pid):
 print(f"{subprocess.run(['uname', '-sr'], capture_output=True, text=True).stdout.strip()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.2f}")
 call("load", f"oci:{fixtures}/busybox:latest", "--tag", "busybox")
 info = json.loads(call("info", "--format", "json"))
-accelerator = info["accelerator"]
+accelerator = info["accelerator"]["name"]
 print(f"accelerator {accelerator}, {runs} runs\n")
 
 raw_boot_inputs()
@@ -120,7 +120,7 @@ row("copy out, one file of 256 MiB", [size / timed(lambda: call("cp", "m:/root/b
 
 time.sleep(5)
 info = json.loads(call("inspect", "m"))[0]
-engine, shim = pss_kib(info["engine_pid"]), pss_kib(info["shim_pid"])
+engine, shim = pss_kib(info["run"]["engine_pid"]), pss_kib(info["run"]["shim_pid"])
 print(f"{'PSS of an idle 256 MiB box':<58} engine {engine / 1024:.1f} MiB, shim {shim / 1024:.1f} MiB, together {(engine + shim) / 1024:.1f} MiB")
 call("rm", "-f", "m")
 
