@@ -144,10 +144,10 @@ async fn make_box(request: &ConfigureRequest) -> Result<(BoxState, Duration), Co
     for (name, value) in SYSCTLS {
         set_sysctl(name, value);
     }
-    network::configure(request.network.as_ref())?;
-    let mounting = Instant::now();
     let disk = disks::find(&request.disk_serial)?;
     let rootfs = disks::find(&request.rootfs_serial)?;
+    network::configure(request.network.as_ref())?;
+    let mounting = Instant::now();
     let etc = etc::create(request).map_err(ConfigureError::Etc)?;
     let spaces = assemble(&Assembly {
         rootfs_device: disks::device(&rootfs),

@@ -74,8 +74,15 @@ const FAREWELL: Duration = Duration::from_secs(2);
 async fn serve(agent: Arc<Agent>) {
     log!("waiting for the host");
     let mut failures: u32 = 0;
+    let device = port::Device::open(AGENT_PORT_NAME).await;
     while !agent.is_ending() {
-        let mut port = port::open(AGENT_PORT_NAME).await;
+        let mut port = match device.connect().await {
+            Ok(port) => port,
+            Err(error) => {
+                log!("the port to the host: {error}");
+                return;
+            }
+        };
         agent.mark_serving();
         if let Err(error) = preamble::agent(&mut port).await {
             // The host end closed before it said anything; it may come back.
@@ -87,6 +94,7 @@ async fn serve(agent: Arc<Agent>) {
             continue;
         }
         failures = 0;
+        device.forget();
         let routes = tonic::service::Routes::new(GuestServer::with_interceptor(
             Service::new(Arc::clone(&agent)),
             RequireVersion::default(),

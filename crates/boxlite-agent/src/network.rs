@@ -110,7 +110,11 @@ pub(crate) fn configure(network: Option<&Network>) -> Result<(), NetworkError> {
     apply("set the netmask", InterfaceChange::Netmask(plan.netmask))?;
     apply("bring up", InterfaceChange::Up)?;
     if let Some(gateway) = plan.gateway {
-        sys::add_default_route(&socket, gateway).map_err(change(&name, "set the default route"))?;
+        match sys::add_default_route(&socket, gateway) {
+            // From a Configure that failed later on.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result.map_err(change(&name, "set the default route"))?,
+        }
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! The guest's end of the stream to the host: a virtio-serial port.
 
 use std::{
+    collections::VecDeque,
     fs,
     io::{self, IoSlice},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -21,56 +23,92 @@ use crate::{console::log, sys};
 /// How much one write(2) to a port takes (drivers/char/virtio_console.c).
 const WRITE_BYTES: usize = 32 * 1024;
 
-/// An open port with a host at the other end.
+/// How many of the last bytes are remembered: a preamble.
+const RECENT_BYTES: usize = 16;
+
+/// The last bytes that were read, up to [`RECENT_BYTES`].
+type Recent = Arc<Mutex<VecDeque<u8>>>;
+
+/// The open device of a port. It stays open from host to host: closing it would throw
+/// away what the next one has sent already.
+#[derive(Debug)]
+pub(crate) struct Device {
+    fd: OwnedFd,
+    recent: Recent,
+}
+
+impl Device {
+    /// Waits until the machine has a port named `name`, and opens it.
+    pub(crate) async fn open(name: &str) -> Self {
+        let mut complained = false;
+        loop {
+            match Self::try_open(name) {
+                Ok(Some(device)) => return device,
+                Ok(None) => {}
+                Err(error) if !complained => {
+                    complained = true;
+                    log!("port {name}: {error}");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn try_open(name: &str) -> io::Result<Option<Self>> {
+        let Some(path) = find(Path::new("/sys/class/virtio-ports"), name)? else {
+            return Ok(None);
+        };
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(Some(Device {
+            fd: openat(CWD, &path, flags, Mode::empty())?,
+            recent: Recent::default(),
+        }))
+    }
+
+    /// Waits until there is a host at the other end.
+    pub(crate) async fn connect(&self) -> io::Result<Port> {
+        let mut wait = Duration::from_millis(1);
+        loop {
+            // Without a host the port reads as ended, and epoll(7) would say so for ever.
+            let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
+            poll(&mut fds, Some(&Timespec::default()))?;
+            if !fds[0].revents().contains(PollFlags::HUP) {
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait + wait / 8).min(Duration::from_millis(20));
+        }
+        let fd = self.fd.try_clone()?;
+        Ok(Port {
+            fd: sys::watch(fd, Interest::READABLE | Interest::WRITABLE)?,
+            gathered: Vec::with_capacity(WRITE_BYTES),
+            replay: std::mem::take(&mut *lock(&self.recent)),
+            recent: Arc::clone(&self.recent),
+        })
+    }
+
+    /// To be called when what was read so far has been understood.
+    pub(crate) fn forget(&self) {
+        lock(&self.recent).clear();
+    }
+}
+
+fn lock(recent: &Mutex<VecDeque<u8>>) -> MutexGuard<'_, VecDeque<u8>> {
+    recent.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A port with a host at the other end.
 pub(crate) struct Port {
     fd: AsyncFd<OwnedFd>,
     /// Where the parts of a vectored write are put together: each write is a
     /// round trip to the device.
     gathered: Vec<u8>,
-}
-
-/// Waits until the machine has a port named `name` and a host at its other end,
-/// and opens it.
-pub(crate) async fn open(name: &str) -> Port {
-    let mut complained = false;
-    let mut wait = Duration::from_millis(1);
-    loop {
-        match try_open(name) {
-            Ok(Some(port)) => return port,
-            Ok(None) => {}
-            Err(error) if !complained => {
-                complained = true;
-                log!("port {name}: {error}");
-            }
-            Err(_) => {}
-        }
-        tokio::time::sleep(wait).await;
-        // The port appears within milliseconds of the boot. A host that went away may
-        // take its time to come back.
-        wait = (wait + wait / 8).min(Duration::from_millis(20));
-    }
-}
-
-fn try_open(name: &str) -> io::Result<Option<Port>> {
-    let Some(device) = find(Path::new("/sys/class/virtio-ports"), name)? else {
-        return Ok(None);
-    };
-    let fd = openat(
-        CWD,
-        &device,
-        OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    // Without a host the port reads as ended, and epoll(7) would say so for ever.
-    let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-    if fds[0].revents().contains(PollFlags::HUP) {
-        return Ok(None);
-    }
-    Ok(Some(Port {
-        fd: sys::watch(fd, Interest::READABLE | Interest::WRITABLE)?,
-        gathered: Vec::with_capacity(WRITE_BYTES),
-    }))
+    /// What the last connection read last. When a host goes and another comes at once,
+    /// nothing tells the two apart, and the preamble of the second breaks the connection
+    /// of the first: here it is.
+    replay: VecDeque<u8>,
+    recent: Recent,
 }
 
 /// The device of the port named `name`, if it is there yet.
@@ -109,7 +147,14 @@ impl Port {
 }
 
 impl AsyncRead for Port {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.replay.is_empty() {
+            let (bytes, _) = self.replay.as_slices();
+            let count = bytes.len().min(buffer.remaining());
+            buffer.put_slice(&bytes[..count]);
+            self.replay.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         // One read(2) gives at most one page, however much has come.
         while buffer.remaining() > 0 {
@@ -127,6 +172,11 @@ impl AsyncRead for Port {
                 Err(_would_block) => {}
             }
         }
+        let new = &buffer.filled()[before..];
+        let mut recent = lock(&self.recent);
+        recent.extend(&new[new.len().saturating_sub(RECENT_BYTES)..]);
+        let surplus = recent.len().saturating_sub(RECENT_BYTES);
+        recent.drain(..surplus);
         Poll::Ready(Ok(()))
     }
 }

@@ -14,10 +14,10 @@ use crate::rootfs::create_dirs;
 
 /// How volumes are mounted.
 ///
-/// `cache=mmap` is the one mode in which programs may map files shared and writable
-/// (databases do). Reads and writes are cached only while a file is open, and are
-/// written back when it is closed.
-const OPTIONS: &str = "trans=virtio,version=9p2000.L,msize=524288,cache=mmap";
+/// `directio`: every read and write goes to the host, so that both sides always see the
+/// same file; a cached page would show zeros where the host has appended since.
+/// `cache=mmap` beside it lets programs map files shared and writable, as databases do.
+const OPTIONS: &str = "trans=virtio,version=9p2000.L,msize=524288,cache=mmap,directio";
 
 /// Where a share is mounted while one file of it is bound to its target.
 const SHARE: &str = "/dev/.boxlite-share";

@@ -237,7 +237,7 @@ async fn wait_for(client: &mut Client, line: &str, expected: &str) {
 }
 
 async fn ends(client: &mut Client) {
-    let killed = Execution::start(client, shell("echo ready; sleep 1000"), false);
+    let killed = Execution::start(client, shell("sleep 1000 & echo ready; wait"), false);
     let mut killed = killed.await.unwrap();
     killed.read_until("ready").await;
     killed.send(Input::Signal(15)).await;

@@ -97,13 +97,18 @@ fn rootfs_tree(root: &Path) {
     }
     fs::copy("/bin/busybox", at("bin/busybox")).expect("install the Debian package busybox-static");
     for applet in [
-        "cat", "chmod", "cp", "cut", "dd", "df", "dmesg", "echo", "env", "false", "grep", "hostname", "id", "ifconfig",
-        "kill", "ln", "ls", "md5sum", "mkdir", "mount", "mv", "nslookup", "ping", "ps", "pwd", "readlink", "rm",
-        "route", "seq", "setsid", "sh", "sleep", "sort", "stat", "stty", "sync", "tail", "touch", "tr", "true", "tty",
-        "wc", "wget", "yes",
+        "cat", "chmod", "cp", "cut", "dd", "df", "echo", "env", "false", "grep", "hostname", "id", "ifconfig", "kill",
+        "ln", "ls", "md5sum", "mkdir", "mount", "mv", "nslookup", "ping", "ps", "pwd", "readlink", "rm", "route",
+        "seq", "setsid", "sh", "sleep", "sort", "stat", "stty", "sync", "tail", "touch", "tr", "true", "tty", "wc",
+        "wget", "yes",
     ] {
         std::os::unix::fs::symlink("busybox", at("bin").join(applet)).unwrap();
     }
+    let mut cc = Command::new("cc");
+    cc.args(["-static", "-O1", "-x", "c", "-o"])
+        .arg(at("bin/map-file"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine/map_file.c"));
+    run("gcc", &mut cc);
     fs::write(
         at("etc/passwd"),
         "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\n",
@@ -199,7 +204,7 @@ impl Machine {
             "-M",
             "microvm,acpi=off,ioapic2=on",
             "-cpu",
-            "max",
+            "max,-erms",
         ])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-m", &options.memory_mib.to_string(), "-smp", "1"])

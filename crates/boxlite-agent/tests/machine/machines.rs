@@ -222,7 +222,15 @@ async fn the_main_process_is_the_boxs_first_and_last() {
     main.read_until("1\n").await;
     let refused = Execution::start(client, spec(&["true"]), true).await.err().unwrap();
     assert_eq!(refused.reason(), Reason::Invalid);
-    assert_eq!(print(client, "ps | grep -c 'sleep 1000'").await, "2\n");
+    print(client, "until ps | grep -q '[s]leep 1000'; do :; done").await;
+    let listed = client
+        .processes(ProcessesRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .processes;
+    let sleeping = listed.iter().find(|process| process.command == "sleep 1000");
+    assert_eq!(sleeping.map(|process| process.parent_pid), Some(1), "{listed:?}");
     let mut beside = Execution::start(client, shell("echo in; sleep 1000"), false)
         .await
         .unwrap();
