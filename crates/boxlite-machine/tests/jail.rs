@@ -56,6 +56,7 @@ fn confinement() -> Confinement {
         low_ports: false,
         kvm: false,
         readable: Vec::new(),
+        writable: Vec::new(),
         strict: false,
     }
 }

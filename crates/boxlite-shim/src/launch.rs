@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use command_fds::{CommandFdExt as _, FdMapping, FdMappingCollision};
 
 use crate::launch_config::{CONFIG_FD, LOCK_FD, LaunchConfig, PARENT_FD, STATUS_FD};
+use crate::template_config::{MAKE_TEMPLATE, TemplateConfig};
 
 /// A supervisor to be started.
 #[derive(Debug)]
@@ -110,6 +111,42 @@ impl Launch<'_> {
         })?;
         Ok(Launched { child, status })
     }
+}
+
+/// Starts a process that makes a template, with `shim` as its program. Blocks for the fork
+/// only. Its status pipe carries one [`TemplateResult`](crate::TemplateResult).
+///
+/// # Errors
+/// [`LaunchError`]; nothing is running then.
+pub fn spawn_template(shim: &Path, config: &TemplateConfig) -> Result<Launched, LaunchError> {
+    let config = serde_json::to_vec(config).map_err(LaunchError::Encode)?;
+    let config = memory_file(&config).map_err(LaunchError::Descriptors)?;
+    let (status, status_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| LaunchError::Descriptors(errno.into()))?;
+    let mut command = Command::new(shim);
+    command
+        .arg(MAKE_TEMPLATE)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+        .fd_mappings(vec![
+            FdMapping {
+                parent_fd: config,
+                child_fd: CONFIG_FD,
+            },
+            FdMapping {
+                parent_fd: status_write,
+                child_fd: STATUS_FD,
+            },
+        ])
+        .map_err(LaunchError::Mapping)?;
+    let child = command.spawn().map_err(|source| LaunchError::Spawn {
+        path: shim.to_owned(),
+        source,
+    })?;
+    Ok(Launched { child, status })
 }
 
 /// A descriptor from which `bytes` can be read, without anybody writing at the other end.

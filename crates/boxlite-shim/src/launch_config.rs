@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::byte_string::ByteString;
 use crate::log;
+use crate::template_config::Templates;
 
 /// Descriptor on which the supervisor reads its [`LaunchConfig`] (JSON, to end of file).
 pub const CONFIG_FD: i32 = 3;
@@ -31,6 +32,9 @@ pub struct LaunchConfig {
     pub box_dir: PathBuf,
     /// The machine.
     pub machine: MachineSpec,
+    /// What the start begins with.
+    #[serde(default)]
+    pub start_from: StartFrom,
     /// What the agent is told before anything runs.
     pub configure: Configure,
     /// The main process; `None`: the box is idle until it is stopped.
@@ -63,6 +67,19 @@ pub struct LaunchConfig {
     /// [`PARENT_FD`] is there and its end of file stops the box.
     #[serde(default)]
     pub parent_watch: bool,
+}
+
+/// What a start begins with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartFrom {
+    /// With the kernel, because templates are switched off.
+    #[default]
+    Kernel,
+    /// With the kernel: whoever starts the box asked for that.
+    KernelAsAsked,
+    /// With a template if there is one that fits and works, else with the kernel.
+    Template(Templates),
 }
 
 fn default_stop_signal() -> i32 {

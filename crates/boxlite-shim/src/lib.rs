@@ -8,17 +8,19 @@ mod launch;
 mod launch_config;
 pub mod log;
 mod start_event;
+mod template_config;
 
 pub use byte_string::ByteString;
 pub use exit_record::{
     EXIT_RECORD_NAME, EngineExitRecord, ExitReason, ExitRecord, MainExit, MainStatus, ReadExitRecordError,
 };
-pub use launch::{Launch, LaunchError, Launched};
+pub use launch::{Launch, LaunchError, Launched, spawn_template};
 pub use launch_config::{
-    CONFIG_FD, Configure, HostEntry, LOCK_FD, LaunchConfig, Network, PARENT_FD, Process, STATUS_FD, TerminalSize,
-    Volume, default_start_timeout_ms,
+    CONFIG_FD, Configure, HostEntry, LOCK_FD, LaunchConfig, Network, PARENT_FD, Process, STATUS_FD, StartFrom,
+    TerminalSize, Volume, default_start_timeout_ms,
 };
-pub use start_event::{Ready, Stage, StageTimings, StartEvent, StartFailure, StartFailureCode};
+pub use start_event::{Ready, Stage, StageTimings, StartEvent, StartFailure, StartFailureCode, StartMode};
+pub use template_config::{MAKE_TEMPLATE, TemplateConfig, TemplateResult, Templates};
 
 /// Name of the supervisor's socket in the box's folder.
 pub const SOCKET_NAME: &str = "shim.sock";

@@ -5,6 +5,7 @@
 mod supervisor;
 #[allow(unsafe_code)]
 mod sys;
+mod template;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use boxlite_shim::{LaunchConfig, SHIM_LOG_NAME, Stage, StartEvent, StartFailure, StartFailureCode};
+use boxlite_shim::{LaunchConfig, MAKE_TEMPLATE, SHIM_LOG_NAME, Stage, StartEvent, StartFailure, StartFailureCode};
 
 /// A configuration larger than this is not one of ours.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
@@ -39,7 +40,13 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(USAGE);
     };
-    let config = match read_config(File::from(config)) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == MAKE_TEMPLATE)
+    {
+        return template::main(config, inherited.status);
+    }
+    let config = match read_config::<LaunchConfig>(File::from(config)) {
         Ok(config) => config,
         Err(error) => return fail(inherited.status, StartFailureCode::InvalidConfig, &error.to_string()),
     };
@@ -79,7 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn read_config(file: File) -> io::Result<LaunchConfig> {
+fn read_config<T: serde::de::DeserializeOwned>(file: File) -> io::Result<T> {
     let mut json = Vec::new();
     file.take(MAX_CONFIG_BYTES).read_to_end(&mut json)?;
     Ok(serde_json::from_slice(&json)?)

@@ -65,6 +65,10 @@ pub struct Ready {
     pub engine_pid: u32,
     /// Where the time went.
     pub timings: StageTimings,
+    /// What it started with.
+    pub start_mode: StartMode,
+    /// Why it did not start with a template, for a person.
+    pub cold_reason: Option<String>,
     /// What runs the guest's instructions.
     pub accelerator: Accelerator,
     /// Why this accelerator, for a person.
@@ -87,6 +91,27 @@ pub struct Ready {
     pub main_pid: Option<i32>,
 }
 
+/// What a machine's start began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartMode {
+    /// A template.
+    Warm,
+    /// The kernel.
+    Cold,
+}
+
+impl StartMode {
+    /// `warm` or `cold`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+        }
+    }
+}
+
 /// The stages of a start in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageTimings {
@@ -96,6 +121,9 @@ pub struct StageTimings {
     pub jail_us: u64,
     /// From there until the engine answered on its control channel.
     pub engine_us: u64,
+    /// A start from a template that did not work, before all that follows (0: there was none).
+    #[serde(default)]
+    pub failed_warm_us: u64,
     /// From there until the agent answered on its stream.
     pub boot_us: u64,
     /// Of [`boot_us`](Self::boot_us), by the guest's own clock: before the agent's first

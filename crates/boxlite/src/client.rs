@@ -20,6 +20,7 @@ use crate::options::{BoxOptions, EngineKind};
 use crate::progress::{ProgressFn, no_progress};
 use crate::shared::{ENDED_GRACE_MS, KEEP_BLOBS_FOR, Parts, Shared};
 use crate::system::{DiskUsage, PruneOptions, PruneReport, SystemInfo};
+use crate::templates::Templates;
 use crate::{create, lifecycle, record, survey};
 
 /// Manages the boxes and images of one home directory.
@@ -77,6 +78,34 @@ impl std::str::FromStr for Accelerator {
     }
 }
 
+/// Whether boxes start from templates: machines that have booted, saved for others of their
+/// shape to go on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateUse {
+    /// They do, and after the first start of a shape a template of it is made in the
+    /// background.
+    #[default]
+    Auto,
+    /// They do where there is a template; none is made unasked.
+    Existing,
+    /// Every start begins with the kernel.
+    Off,
+}
+
+impl std::str::FromStr for TemplateUse {
+    type Err = crate::options::UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "existing" => Ok(Self::Existing),
+            "off" => Ok(Self::Off),
+            _ => Err(crate::options::UnknownWord::new(text, "auto, existing, off")),
+        }
+    }
+}
+
 /// How registries are reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -98,6 +127,7 @@ pub struct ClientBuilder {
     pub(crate) home: Option<PathBuf>,
     pub(crate) engine: Option<EngineKind>,
     pub(crate) accelerator: Option<Accelerator>,
+    pub(crate) templates: Option<TemplateUse>,
     pub(crate) bundle_dir: Option<PathBuf>,
     pub(crate) registries: RegistryOptions,
 }
@@ -121,6 +151,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn accelerator(mut self, accelerator: Accelerator) -> Self {
         self.accelerator = Some(accelerator);
+        self
+    }
+
+    /// Whether boxes start from templates. Absent: `BOXLITE_TEMPLATES`, else `auto`.
+    #[must_use]
+    pub fn templates(mut self, templates: TemplateUse) -> Self {
+        self.templates = Some(templates);
         self
     }
 
@@ -166,6 +203,9 @@ impl ClientBuilder {
         if self.accelerator.is_none() {
             self.accelerator = variable("BOXLITE_ACCEL")?;
         }
+        if self.templates.is_none() {
+            self.templates = variable("BOXLITE_TEMPLATES")?;
+        }
         if self.bundle_dir.is_none() {
             self.bundle_dir = path_variable("BOXLITE_BUNDLE_DIR");
         }
@@ -194,6 +234,7 @@ impl ClientBuilder {
             content,
             engine: self.engine.unwrap_or_default(),
             accelerator: self.accelerator.unwrap_or_default(),
+            templates: self.templates.unwrap_or_default(),
             bundle_dir: self.bundle_dir,
             registries: self.registries,
         })
@@ -310,6 +351,12 @@ impl Client {
     #[must_use]
     pub fn images(&self) -> Images {
         Images::new(Arc::clone(self.shared()))
+    }
+
+    /// The templates of this home.
+    #[must_use]
+    pub fn templates(&self) -> Templates {
+        Templates::new(Arc::clone(self.shared()))
     }
 
     /// What this client works with.

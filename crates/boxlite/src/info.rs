@@ -179,8 +179,10 @@ pub struct RunInfo {
     pub accelerator: Option<String>,
     /// What the accelerator was chosen by.
     pub accelerator_evidence: Vec<String>,
-    /// `cold` (or `warm`, later).
+    /// `warm` (it began with a template) or `cold` (with the kernel).
     pub start_mode: Option<String>,
+    /// Why it was cold.
+    pub cold_reason: Option<String>,
     /// How long each stage of the start took, in their order.
     pub stages: Vec<StageTiming>,
     /// What a person should know about the engine that was taken.
@@ -198,8 +200,9 @@ pub struct RunInfo {
 /// One stage of a start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageTiming {
-    /// Name of the stage (`launch`, `prepare`, `jail`, `engine`, `kernel`, `agent`, `configure`,
-    /// `main`).
+    /// Name of the stage: `launch`, `prepare`, `jail`, `engine`; `kernel` of a cold start or
+    /// `restore` of a warm one; `agent`, `configure`, `main`. A warm start that failed is before
+    /// the cold one's `jail` as `failed_warm`.
     pub stage: String,
     /// Microseconds that it took.
     pub duration_us: u64,

@@ -1,6 +1,6 @@
 //! Starting a box: its row, its lock, its supervisor, and what that says.
 
-mod machine;
+pub(crate) mod machine;
 
 pub(crate) use machine::{DISK_NAME, check_mounts};
 

@@ -171,9 +171,10 @@ mod shared;
 mod signal;
 mod survey;
 mod system;
+mod templates;
 
 pub use attach::AttachOptions;
-pub use client::{Accelerator, Client, ClientBuilder, RegistryOptions, RemoveOptions};
+pub use client::{Accelerator, Client, ClientBuilder, RegistryOptions, RemoveOptions, TemplateUse};
 pub use copy::{CopyOptions, CopyReport, SkippedEntry, TarStream};
 pub use doctor::{Check, CheckStatus, DoctorReport};
 pub use error::*;
@@ -189,7 +190,7 @@ pub use logs::{LogEntry, LogOptions, LogStream, LogStreamKind};
 pub use options::{
     BoxOptions, DEFAULT_CPUS, DEFAULT_DISK_MIB, DEFAULT_LOG_FILES, DEFAULT_LOG_MAX_MIB, DEFAULT_MEMORY_MIB,
     DEFAULT_STOP_TIMEOUT_MS, EngineKind, ExtraHost, LogLimits, Mount, NetworkMode, Port, Protocol, PullPolicy,
-    Security, UnknownWord,
+    Security, StartPreference, UnknownWord,
 };
 pub use progress::{LayerState, Progress, ProgressFn, no_progress};
 pub use signal::{ParseSignalError, Signal};
@@ -197,3 +198,4 @@ pub use system::{
     AcceleratorInfo, BoxCounts, BoxUsage, BundleInfo, BundleOrigin, DiskUsage, EngineInfo, ImageUsage, PruneOptions,
     PruneReport, SystemInfo, UsageClass,
 };
+pub use templates::{TemplateInfo, TemplateOptions, Templates};

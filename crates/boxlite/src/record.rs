@@ -1,7 +1,7 @@
 //! From rows and exit records to what callers see.
 
 use boxlite_machine::{PortForward, Protocol as MachineProtocol};
-use boxlite_shim::{EngineExitRecord, ExitReason, ExitRecord, MainStatus, StartFailureCode};
+use boxlite_shim::{EngineExitRecord, ExitReason, ExitRecord, MainStatus, StartFailureCode, StartMode};
 use boxlite_store::{BoxRecord, EndedRun, Home, RecordedError, RecordedExit, RecordedState};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ use crate::options::Protocol;
 #[serde(default)]
 pub(crate) struct StartDetails {
     pub(crate) mode: String,
+    pub(crate) cold_reason: Option<String>,
     pub(crate) engine_version: String,
     pub(crate) engine_pid: Option<u32>,
     pub(crate) accelerator_evidence: Vec<String>,
@@ -30,29 +31,34 @@ impl StartDetails {
     /// What a supervisor said when its box was up.
     pub(crate) fn of(ready: &boxlite_shim::Ready, launch_us: u64) -> Self {
         let timings = &ready.timings;
-        let stages = [
-            ("launch", launch_us),
-            ("prepare", timings.prepare_us),
-            ("jail", timings.jail_us),
-            ("engine", timings.engine_us),
-            ("kernel", timings.boot_us.saturating_sub(timings.agent_us)),
-            ("agent", timings.agent_us.saturating_add(timings.hello_us)),
-            ("configure", timings.configure_us),
-            ("main", timings.main_us),
-        ];
+        let mut stages = vec![("launch", launch_us), ("prepare", timings.prepare_us)];
+        if timings.failed_warm_us > 0 {
+            stages.push(("failed_warm", timings.failed_warm_us));
+        }
+        stages.extend([("jail", timings.jail_us), ("engine", timings.engine_us)]);
+        stages.extend(match ready.start_mode {
+            StartMode::Warm => [("restore", timings.boot_us), ("agent", timings.hello_us)],
+            StartMode::Cold => [
+                ("kernel", timings.boot_us.saturating_sub(timings.agent_us)),
+                ("agent", timings.agent_us.saturating_add(timings.hello_us)),
+            ],
+        });
+        stages.extend([("configure", timings.configure_us), ("main", timings.main_us)]);
         Self {
-            mode: "cold".to_owned(),
+            mode: ready.start_mode.as_str().to_owned(),
+            cold_reason: ready.cold_reason.clone(),
             engine_version: ready.engine_version.clone(),
             engine_pid: Some(ready.engine_pid),
             accelerator_evidence: ready.accelerator_evidence.clone(),
             agent_version: ready.agent_version.clone(),
             kernel_release: ready.kernel_release.clone(),
             stages: stages
+                .into_iter()
                 .map(|(stage, duration_us)| StageTiming {
                     stage: stage.to_owned(),
                     duration_us,
                 })
-                .into(),
+                .collect(),
             warnings: ready.warnings.clone(),
             jail: jail_info(&ready.jail),
         }
@@ -151,6 +157,7 @@ pub(crate) fn info(home: &Home, record: BoxRecord) -> Result<BoxInfo, StateError
             .map(|details| details.accelerator_evidence.clone())
             .unwrap_or_default(),
         start_mode: details.as_ref().map(|details| details.mode.clone()),
+        cold_reason: details.as_ref().and_then(|details| details.cold_reason.clone()),
         stages: details
             .as_ref()
             .map(|details| details.stages.clone())

@@ -12,7 +12,7 @@ use boxlite_store::{BoxId, BoxLock, BoxRecord, Home};
 use tokio_util::sync::CancellationToken;
 
 use crate::bundle::Bundle;
-use crate::client::{Accelerator, RegistryOptions};
+use crate::client::{Accelerator, RegistryOptions, TemplateUse};
 use crate::error::{BundleError, GetError, StateError};
 use crate::options::EngineKind;
 use crate::record;
@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) content: ContentStore,
     pub(crate) engine: EngineKind,
     pub(crate) accelerator: Accelerator,
+    pub(crate) templates: TemplateUse,
     pub(crate) bundle_dir: Option<PathBuf>,
     pub(crate) registries: RegistryOptions,
     pub(crate) closed: CancellationToken,
@@ -64,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) content: ContentStore,
     pub(crate) engine: EngineKind,
     pub(crate) accelerator: Accelerator,
+    pub(crate) templates: TemplateUse,
     pub(crate) bundle_dir: Option<PathBuf>,
     pub(crate) registries: RegistryOptions,
 }
@@ -77,6 +79,7 @@ impl Shared {
             content: parts.content,
             engine: parts.engine,
             accelerator: parts.accelerator,
+            templates: parts.templates,
             bundle_dir: parts.bundle_dir,
             registries: parts.registries,
             closed: CancellationToken::new(),

@@ -141,7 +141,7 @@ fn named_bytes(shared: &Shared) -> Result<u64, StateError> {
 }
 
 /// What a file, or a folder of files, takes on the disk; nothing if it is not there.
-fn allocated(path: &Path) -> Result<u64, StateError> {
+pub(crate) fn allocated(path: &Path) -> Result<u64, StateError> {
     let failed = |source| StateError::File {
         action: "looking at",
         path: path.to_owned(),

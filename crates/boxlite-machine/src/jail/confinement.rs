@@ -31,6 +31,8 @@ pub struct Confinement {
     pub kvm: bool,
     /// Files that it opens by path beside its own program files.
     pub readable: Vec<PathBuf>,
+    /// Files that it opens by path to read and write them.
+    pub writable: Vec<PathBuf>,
     /// All measures, or no engine.
     pub strict: bool,
 }
@@ -123,6 +125,7 @@ impl Confinement {
                 .any(|port| (1..FIRST_UNPRIVILEGED_PORT).contains(&port.host_port)),
             kvm,
             readable: Vec::new(),
+            writable: Vec::new(),
             strict: spec.security == Security::Strict,
         }
     }

@@ -73,6 +73,9 @@ pub(super) fn restrict(confinement: &Confinement, binary: &Path) -> Result<(), R
     for path in &confinement.readable {
         rules = allow(rules, path, read)?;
     }
+    for path in &confinement.writable {
+        rules = allow(rules, path, AccessFs::ReadFile | AccessFs::WriteFile)?;
+    }
     if confinement.kvm {
         rules = allow(
             rules,

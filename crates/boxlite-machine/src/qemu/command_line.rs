@@ -13,6 +13,8 @@ pub const MAX_SHARES: usize = DEVICE_SLOTS - 4;
 const MAX_VCPUS: u32 = 255;
 /// Name of the virtio-serial port on which the agent listens.
 const AGENT_PORT: &str = "boxlite.agent";
+/// The same port among the engine's devices.
+pub(super) const AGENT_DEVICE: &str = "agent-port";
 /// Longest serial of a virtio-blk device.
 const MAX_SERIAL_BYTES: usize = 20;
 /// Longest mount tag that the guest's kernel takes.
@@ -58,11 +60,27 @@ pub(crate) struct Descriptors {
     pub(crate) qmp: RawFd,
     pub(crate) console: RawFd,
     pub(crate) agent: RawFd,
-    pub(crate) kernel: RawFd,
-    pub(crate) initramfs: RawFd,
+    pub(crate) boot: BootDescriptors,
     /// Of the root file system and the disk, as far as there are such.
     pub(crate) rootfs: Option<RawFd>,
     pub(crate) disk: Option<RawFd>,
+}
+
+/// Where the guest's first state comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BootDescriptors {
+    /// The kernel starts.
+    Kernel {
+        kernel: RawFd,
+        initramfs: RawFd,
+        /// A file that is to be the guest's memory, which a template is made of.
+        ram: Option<RawFd>,
+    },
+    /// It goes on where a template's guest stood: nothing of the kernel's file is needed.
+    Template {
+        /// Its memory, of which this machine gets a private view.
+        ram: RawFd,
+    },
 }
 
 /// The arguments, without the program's name. `exports` are the folders of the shares.
@@ -83,20 +101,29 @@ pub(crate) fn arguments(
         return Err(InvalidSpec::Shares(exports.len()));
     }
     let mut arguments = Arguments::default();
-    arguments.machine(spec, accelerator);
+    arguments.machine(spec, accelerator, &fds.boot);
     if let Some(sandbox) = sandbox {
         arguments.add("-sandbox", sandbox);
     }
-    arguments.add("-kernel", descriptor_path(fds.kernel));
-    arguments.add("-initrd", descriptor_path(fds.initramfs));
-    arguments.add("-append", kernel_command_line(&spec.kernel_args_extra)?);
+    match fds.boot {
+        BootDescriptors::Kernel { kernel, initramfs, .. } => {
+            arguments.add("-kernel", descriptor_path(kernel));
+            arguments.add("-initrd", descriptor_path(initramfs));
+            arguments.add("-append", kernel_command_line(&spec.kernel_args_extra)?);
+        }
+        // Where the state is comes on the control channel, behind what is to be known of it.
+        BootDescriptors::Template { .. } => arguments.add("-incoming", "defer"),
+    }
     arguments.add("-chardev", format!("socket,id=qmp,fd={}", fds.qmp));
     arguments.add("-mon", "chardev=qmp,mode=control");
     arguments.add("-chardev", format!("socket,id=console,fd={}", fds.console));
     arguments.add("-serial", "chardev:console");
     arguments.device("virtio-serial-device,max_ports=2");
     arguments.add("-chardev", format!("socket,id=agent,fd={}", fds.agent));
-    arguments.add("-device", format!("virtserialport,chardev=agent,name={AGENT_PORT}"));
+    arguments.add(
+        "-device",
+        format!("virtserialport,id={AGENT_DEVICE},chardev=agent,name={AGENT_PORT}"),
+    );
     let disks = [("rootfs", &spec.rootfs, fds.rootfs), ("disk", &spec.disk, fds.disk)];
     for (set, (id, disk, fd)) in disks.into_iter().enumerate() {
         if let (Some(disk), Some(fd)) = (disk, fd) {
@@ -148,7 +175,7 @@ impl Arguments {
         self.add("-device", device);
     }
 
-    fn machine(&mut self, spec: &MachineSpec, accelerator: Accelerator) {
+    fn machine(&mut self, spec: &MachineSpec, accelerator: Accelerator, boot: &BootDescriptors) {
         for flag in ["-nodefaults", "-no-user-config", "-no-reboot"] {
             self.list.push(flag.to_owned());
         }
@@ -170,12 +197,20 @@ impl Arguments {
         }
         self.add("-smp", spec.vcpus.to_string());
         self.add("-m", spec.memory_mib.to_string());
+        let (backend, place) = match boot {
+            BootDescriptors::Kernel { ram: None, .. } => ("memory-backend-memfd", String::new()),
+            BootDescriptors::Kernel { ram: Some(ram), .. } => (
+                "memory-backend-file",
+                format!(",share=on,mem-path={}", descriptor_path(*ram)),
+            ),
+            BootDescriptors::Template { ram } => (
+                "memory-backend-file",
+                format!(",share=off,mem-path={}", descriptor_path(*ram)),
+            ),
+        };
         self.add(
             "-object",
-            format!(
-                "memory-backend-memfd,id=ram,size={}M,merge=off,dump=off",
-                spec.memory_mib
-            ),
+            format!("{backend},id=ram,size={}M,merge=off,dump=off{place}", spec.memory_mib),
         );
     }
 

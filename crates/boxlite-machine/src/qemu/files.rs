@@ -76,6 +76,29 @@ pub(super) fn boot_file(
     memory_file("boxlite-boot", |copy| io::copy(&mut file, copy).map(drop)).map_err(failed)
 }
 
+/// Opens a template's memory. The engine opens it again through this descriptor; it wants to
+/// be able to write, also where its view is private.
+pub(super) fn open_memory(path: &Path) -> Result<File, StartError> {
+    File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|source| StartError::File {
+            role: FileRole::Memory,
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// Opens what a template's devices stood at.
+pub(super) fn open_state(path: &Path) -> Result<File, StartError> {
+    File::open(path).map_err(|source| StartError::File {
+        role: FileRole::State,
+        path: path.to_owned(),
+        source,
+    })
+}
+
 pub(super) fn memory_file(name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
     let mut file = File::from(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?);
     fill(&mut file)?;

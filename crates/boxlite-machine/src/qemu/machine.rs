@@ -16,13 +16,14 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::command_line::{Descriptors, arguments};
+use super::command_line::{AGENT_DEVICE, BootDescriptors, Descriptors, arguments};
 use super::engine_stderr::LastLines;
-use super::files::{boot_file, check_shares, memory_file, open_disk};
+use super::files::{boot_file, check_shares, memory_file, open_disk, open_memory, open_state};
 use super::probe::{QemuInfo, SANDBOX, Version};
 use super::qmp::{Event, Qmp, QmpError};
 use super::refused_port::refused_port;
 use super::start_error::{FileRole, StartError};
+use super::template::Template;
 use super::usernet;
 use crate::jail::process::{ENGINE_FD, Message, REPORT_FD, SPEC_FD, Spec};
 use crate::jail::report::SYSTEM_CALL_FILTER;
@@ -35,9 +36,26 @@ const MAX_REPORT_BYTES: u64 = 1 << 20;
 /// How long an engine that has closed its channels may take to end.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 
+/// Where a machine's first state comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Boot<'a> {
+    /// Its kernel starts.
+    Kernel,
+    /// Its kernel starts, with a file as its memory: a template in the making.
+    IntoFile {
+        /// The file, as large as the memory.
+        ram: &'a Path,
+    },
+    /// It goes on where a template's guest stood. The specification must be of the
+    /// template's shape.
+    Template(&'a Template),
+}
+
 /// What a start needs beside the machine's specification.
 #[derive(Debug, Clone)]
 pub struct StartOptions<'a> {
+    /// Where the first state comes from.
+    pub boot: Boot<'a>,
     /// A program whose `jail` argument calls [`jail::main`](crate::jail::main).
     pub shim: PathBuf,
     /// Chooses the user ID of an engine that root starts; the box's ID.
@@ -81,6 +99,7 @@ pub struct Machine {
     version: Version,
     qmp: Qmp,
     guest_stop: watch::Receiver<Option<GuestStop>>,
+    agent_port: watch::Receiver<bool>,
     stderr: LastLines,
     stderr_task: JoinHandle<()>,
     jail: JailReport,
@@ -113,8 +132,40 @@ impl Machine {
         let (agent, agent_engine) = StdUnixStream::pair().map_err(StartError::Descriptors)?;
         let as_caller = !matches!(confinement.identity, crate::jail::Identity::Unprivileged { .. });
         let mut boot_file = |role, path: &Path| boot_file(role, path, as_caller, &mut confinement.readable);
-        let kernel = boot_file(FileRole::Kernel, &spec.kernel)?;
-        let initramfs = boot_file(FileRole::Initramfs, &spec.initramfs)?;
+        let mut boot_files = || {
+            Ok::<_, StartError>((
+                boot_file(FileRole::Kernel, &spec.kernel)?,
+                boot_file(FileRole::Initramfs, &spec.initramfs)?,
+            ))
+        };
+        let (boot, state) = match options.boot {
+            Boot::Kernel => {
+                let (kernel, initramfs) = boot_files()?;
+                let boot = BootDescriptors::Kernel {
+                    kernel: engine_fds.push(kernel),
+                    initramfs: engine_fds.push(initramfs),
+                    ram: None,
+                };
+                (boot, None)
+            }
+            Boot::IntoFile { ram } => {
+                let (kernel, initramfs) = boot_files()?;
+                let boot = BootDescriptors::Kernel {
+                    kernel: engine_fds.push(kernel),
+                    initramfs: engine_fds.push(initramfs),
+                    ram: Some(engine_fds.push(open_memory(ram)?)),
+                };
+                confinement.writable.push(ram.to_owned());
+                (boot, None)
+            }
+            Boot::Template(template) => {
+                let ram = open_memory(&template.ram())?;
+                let state = engine_fds.push(open_state(&template.state())?);
+                confinement.writable.push(template.ram());
+                let ram = engine_fds.push(ram);
+                (BootDescriptors::Template { ram }, Some(state))
+            }
+        };
         let mut disk_fd = |role, disk: &Option<crate::spec::Disk>| match disk {
             None => Ok(None),
             Some(disk) => open_disk(role, disk).map(|file| Some(engine_fds.push(file))),
@@ -125,8 +176,7 @@ impl Machine {
             qmp: engine_fds.push(qmp_engine),
             console: engine_fds.push(console_engine),
             agent: engine_fds.push(agent_engine),
-            kernel: engine_fds.push(kernel),
-            initramfs: engine_fds.push(initramfs),
+            boot,
             rootfs,
             disk,
         };
@@ -168,14 +218,15 @@ impl Machine {
         let jailed = Instant::now();
         let (sender, events) = mpsc::unbounded_channel();
         let (stop_sender, guest_stop) = watch::channel(None);
-        tokio::spawn(follow(events, stop_sender));
+        let (port_sender, agent_port) = watch::channel(false);
+        tokio::spawn(follow(events, stop_sender, port_sender));
         qmp.set_nonblocking(true).map_err(StartError::Descriptors)?;
         let qmp = Qmp::new(UnixStream::from_std(qmp).map_err(StartError::Descriptors)?, sender);
         let ports: &[PortForward] = match &spec.network {
             NetworkSpec::None => &[],
             NetworkSpec::User { ports, .. } => ports,
         };
-        let ports = match negotiate(&qmp, ports).await {
+        let ports = match negotiate(&qmp, ports, state).await {
             Ok(ports) => ports,
             Err(QmpError::Closed | QmpError::Write(_)) => return Err(starting.exited(ports).await),
             Err(error) => return Err(error.into()),
@@ -186,6 +237,7 @@ impl Machine {
             version: qemu.version,
             qmp,
             guest_stop,
+            agent_port,
             stderr: starting.stderr,
             stderr_task: starting.stderr_task,
             jail,
@@ -277,6 +329,17 @@ impl Machine {
         self.qmp.execute("cont", Value::Null).await.map(drop)
     }
 
+    /// Whether the guest's agent has opened its port.
+    #[must_use]
+    pub fn agent_port(&self) -> watch::Receiver<bool> {
+        self.agent_port.clone()
+    }
+
+    /// The control channel, for what templates are made with.
+    pub(super) fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
     /// Ends the engine, which flushes its disks; [`wait`](Self::wait) sees the end.
     ///
     /// # Errors
@@ -344,9 +407,23 @@ impl Starting {
     }
 }
 
-/// Capabilities, and the ports that were really taken.
-async fn negotiate(qmp: &Qmp, ports: &[PortForward]) -> Result<Vec<PortForward>, QmpError> {
-    qmp.execute("qmp_capabilities", Value::Null).await?;
+/// The guest's memory is in a file: only the devices' state is moved.
+pub(super) fn device_state_only() -> Value {
+    json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] })
+}
+
+/// Capabilities, the state to go on from (a descriptor), and the ports that were really taken.
+async fn negotiate(qmp: &Qmp, ports: &[PortForward], state: Option<RawFd>) -> Result<Vec<PortForward>, QmpError> {
+    match state {
+        None => drop(qmp.execute("qmp_capabilities", Value::Null).await?),
+        // One round trip: the engine takes them in this order.
+        Some(state) => drop(tokio::try_join!(
+            biased;
+            qmp.execute("qmp_capabilities", Value::Null),
+            qmp.execute("migrate-set-capabilities", device_state_only()),
+            qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{state}") })),
+        )?),
+    }
     if ports.is_empty() {
         return Ok(Vec::new());
     }
@@ -355,9 +432,17 @@ async fn negotiate(qmp: &Qmp, ports: &[PortForward]) -> Result<Vec<PortForward>,
     Ok(usernet::resolve(ports, text.as_str().unwrap_or_default()))
 }
 
-/// Keeps what the guest did to end the machine.
-async fn follow(mut events: mpsc::UnboundedReceiver<Event>, stop: watch::Sender<Option<GuestStop>>) {
+/// Keeps what the guest did to end the machine, and whether its agent has opened its port.
+async fn follow(
+    mut events: mpsc::UnboundedReceiver<Event>,
+    stop: watch::Sender<Option<GuestStop>>,
+    agent_port: watch::Sender<bool>,
+) {
     while let Some(event) = events.recv().await {
+        if event.name == "VSERPORT_CHANGE" && event.data["id"] == AGENT_DEVICE {
+            agent_port.send_replace(event.data["open"] == true);
+            continue;
+        }
         let what = match (event.name.as_str(), event.data["reason"].as_str()) {
             ("GUEST_PANICKED", _) => GuestStop::Panicked,
             ("SHUTDOWN", Some("guest-shutdown")) => GuestStop::PoweredOff,

@@ -8,10 +8,11 @@ mod probe;
 mod qmp;
 mod refused_port;
 mod start_error;
+pub mod template;
 mod usernet;
 
 pub use command_line::{InvalidSpec, MAX_SHARES};
-pub use machine::{EngineExit, GuestStop, Machine, StartOptions, StartTimings};
+pub use machine::{Boot, EngineExit, GuestStop, Machine, StartOptions, StartTimings};
 pub use probe::{OLDEST_VERSION, ProbeError, QemuInfo, Version, probe};
 pub use qmp::QmpError;
 pub use start_error::{FileRole, StartError};

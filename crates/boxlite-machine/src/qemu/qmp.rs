@@ -2,9 +2,12 @@
 //! the commands, events in between.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -89,13 +92,22 @@ pub(crate) fn parse(line: &[u8]) -> Option<Line> {
     })
 }
 
+/// A command on its way out.
+#[derive(Debug)]
+struct Command {
+    line: Vec<u8>,
+    /// Goes with the first byte (`unix(7)`, `SCM_RIGHTS`).
+    descriptor: Option<OwnedFd>,
+    answer: oneshot::Sender<Answer>,
+}
+
 type Answer = Result<Value, (String, String)>;
 type Pending = Arc<Mutex<VecDeque<oneshot::Sender<Answer>>>>;
 
 /// A client of the control channel. Commands may be sent at the same time.
 #[derive(Debug, Clone)]
 pub(crate) struct Qmp {
-    commands: mpsc::Sender<(Vec<u8>, oneshot::Sender<Answer>)>,
+    commands: mpsc::Sender<Command>,
 }
 
 impl Qmp {
@@ -111,6 +123,26 @@ impl Qmp {
 
     /// Runs `command`, and answers what it returned.
     pub(crate) async fn execute(&self, command: &'static str, arguments: Value) -> Result<Value, QmpError> {
+        self.run(command, arguments, None).await
+    }
+
+    /// Runs a `command` that takes a descriptor.
+    pub(crate) async fn send_descriptor(
+        &self,
+        command: &'static str,
+        arguments: Value,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<Value, QmpError> {
+        let descriptor = descriptor.try_clone_to_owned().map_err(QmpError::Write)?;
+        self.run(command, arguments, Some(descriptor)).await
+    }
+
+    async fn run(
+        &self,
+        command: &'static str,
+        arguments: Value,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<Value, QmpError> {
         let mut line = match arguments {
             Value::Null => json!({ "execute": command }),
             arguments => json!({ "execute": command, "arguments": arguments }),
@@ -119,7 +151,12 @@ impl Qmp {
         .into_bytes();
         line.push(b'\n');
         let (sender, answer) = oneshot::channel();
-        self.commands.send((line, sender)).await.map_err(|_| QmpError::Closed)?;
+        let sent = Command {
+            line,
+            descriptor,
+            answer: sender,
+        };
+        self.commands.send(sent).await.map_err(|_| QmpError::Closed)?;
         match answer.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err((class, description))) => Err(QmpError::Refused {
@@ -132,20 +169,51 @@ impl Qmp {
     }
 }
 
-async fn write_commands(
-    mut stream: OwnedWriteHalf,
-    mut commands: mpsc::Receiver<(Vec<u8>, oneshot::Sender<Answer>)>,
-    pending: Pending,
-) {
-    while let Some((line, answer)) = commands.recv().await {
+async fn write_commands(mut stream: OwnedWriteHalf, mut commands: mpsc::Receiver<Command>, pending: Pending) {
+    while let Some(Command {
+        line,
+        descriptor,
+        answer,
+    }) = commands.recv().await
+    {
         // Before the write: the answer may come while it is still under way.
         pending.lock().unwrap_or_else(PoisonError::into_inner).push_back(answer);
-        if let Err(error) = stream.write_all(&line).await {
+        let written = match &descriptor {
+            None => stream.write_all(&line).await,
+            Some(descriptor) => write_with(&mut stream, &line, descriptor).await,
+        };
+        if let Err(error) = written {
             tracing::debug!(%error, "the engine takes no more commands");
             pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
             return;
         }
     }
+}
+
+/// Writes `line`, and sends `descriptor` along.
+async fn write_with(stream: &mut OwnedWriteHalf, line: &[u8], descriptor: &OwnedFd) -> io::Result<()> {
+    let descriptors = [descriptor.as_fd()];
+    let sent = loop {
+        stream.writable().await?;
+        let send = || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut rights = SendAncillaryBuffer::new(&mut space);
+            // There is room for one by construction.
+            rights.push(SendAncillaryMessage::ScmRights(&descriptors));
+            let bytes = [IoSlice::new(line)];
+            Ok(sendmsg(
+                AsRef::<UnixStream>::as_ref(stream),
+                &bytes,
+                &mut rights,
+                SendFlags::NOSIGNAL,
+            )?)
+        };
+        match AsRef::<UnixStream>::as_ref(stream).try_io(tokio::io::Interest::WRITABLE, send) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => break sent?,
+        }
+    };
+    stream.write_all(&line[sent..]).await
 }
 
 async fn read_lines(stream: OwnedReadHalf, events: mpsc::UnboundedSender<Event>, pending: Pending) {

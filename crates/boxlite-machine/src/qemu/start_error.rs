@@ -21,6 +21,10 @@ pub enum FileRole {
     Rootfs,
     /// The box's disk.
     Disk,
+    /// The memory of a template.
+    Memory,
+    /// The state of a template's devices.
+    State,
 }
 
 impl std::fmt::Display for FileRole {
@@ -30,6 +34,8 @@ impl std::fmt::Display for FileRole {
             Self::Initramfs => "initramfs",
             Self::Rootfs => "root file system",
             Self::Disk => "disk",
+            Self::Memory => "template's memory",
+            Self::State => "template's state",
         })
     }
 }

@@ -61,6 +61,11 @@ pub(crate) fn not_started(error: &StartError) -> StartFailure {
                 Code::FileUnusable,
                 "the guest bundle is not whole: boxlite doctor says which one is used",
             ),
+            FileRole::Memory | FileRole::State => hinted(
+                Stage::Prepare,
+                Code::FileUnusable,
+                "remove the template: boxlite template rm",
+            ),
             FileRole::Rootfs => hinted(Stage::Prepare, Code::FileUnusable, "pull the image again"),
             FileRole::Disk => hinted(
                 Stage::Prepare,

@@ -14,6 +14,7 @@ mod server;
 mod service;
 mod start;
 mod status;
+mod warm;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ use boxlite_shim::{
     StartFailure,
 };
 use tokio::sync::{mpsc, watch};
+
+pub(crate) use agent::describe;
 
 use main_process::{MainProcess, Phase};
 use publish::Publish;
@@ -206,6 +209,11 @@ async fn live(
             publish.stage(boxlite_protocol::shim::status_response::Stage::Running);
             tracing::info!(timings = ?up.ready.timings, jail = ?up.ready.jail, "the box is up");
             status.finish(&StartEvent::Ready(Box::new(up.ready)));
+            if let Some(template) = &up.template
+                && let Err(error) = crate::template::make_in_background(template)
+            {
+                tracing::warn!(%error, "no template is made");
+            }
             let running = run::Running {
                 config,
                 publish,

@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use boxlite_machine::accelerator;
-use boxlite_machine::qemu::{self, EngineExit, Machine, StartOptions};
-use boxlite_protocol::guest::{ConfigureRequest, HelloRequest, HostEntry, Network, ProcessSpec, TerminalSize, Volume};
+use boxlite_machine::qemu::{self, Boot, EngineExit, Machine, QemuInfo, StartOptions};
+use boxlite_machine::{Accelerator, JailReport, MachineSpec, PortForward, accelerator};
+use boxlite_protocol::guest::{
+    ConfigureRequest, HelloRequest, HelloResponse, HostEntry, Network, ProcessSpec, TerminalSize, Volume,
+};
 use boxlite_protocol::version::SendVersion;
 use boxlite_protocol::{PROTOCOL_MAX, PROTOCOL_MIN};
-use boxlite_shim::{LaunchConfig, Ready, Stage, StageTimings, StartFailure, default_start_timeout_ms};
+use boxlite_shim::{
+    LaunchConfig, Ready, Stage, StageTimings, StartFailure, StartMode, TemplateConfig, default_start_timeout_ms,
+};
 
 use super::agent::{Agent, Stream, StreamBroke};
 use super::console::Console;
@@ -42,6 +46,19 @@ pub(crate) struct Start<'a> {
 pub(crate) struct Up {
     pub(crate) agent: Agent,
     pub(crate) ready: Ready,
+    /// What later starts could begin with.
+    pub(crate) template: Option<TemplateConfig>,
+}
+
+/// A machine that is this box's, and on which nothing of the box runs yet.
+#[derive(Debug)]
+pub(super) struct Booted {
+    agent: Agent,
+    hello: HelloResponse,
+    version: SendVersion,
+    pid: u32,
+    jail: JailReport,
+    ports: Vec<PortForward>,
 }
 
 impl Start<'_> {
@@ -65,16 +82,89 @@ impl Start<'_> {
         let silence = Duration::from_millis(timeout_ms.max(1));
         timings.prepare_us = self.status.elapsed_us();
 
+        let mut plan = self.plan(&qemu, choice.accelerator)?;
+        let (booted, cold_reason) = self
+            .boot_as_planned(&mut plan, (&qemu, choice.accelerator), silence, &mut timings)
+            .await?;
+        let Booted {
+            agent,
+            hello,
+            version,
+            pid,
+            jail,
+            ports,
+        } = booted;
+        let console = self
+            .console
+            .clone()
+            .ok_or_else(|| failure::interrupted(Stage::Configure, "its console is gone"))?;
+
+        let mut main_pid = None;
+        if let (Some(main), Some(process), false) = (self.main, &config.main, config.wait_for_attach) {
+            self.enter(Stage::Main);
+            let began = Instant::now();
+            let log = Log::open(&config.box_dir, config.log_limits);
+            let start = main.start(agent.client(version), process_spec(process), log);
+            let phase = self
+                .watched(silence, start)
+                .await?
+                .map_err(|status| failure::refused_by_agent(Stage::Main, &status, &console))?;
+            match phase {
+                Phase::Running(started) => main_pid = Some(started.pid),
+                Phase::Refused(refused) => return Err(failure::main_refused(&refused)),
+                _ => {}
+            }
+            timings.main_us = micros_since(began);
+        }
+        timings.total_us = self.status.elapsed_us();
+        Ok(Up {
+            agent,
+            ready: Ready {
+                shim_pid: std::process::id(),
+                engine_pid: pid,
+                timings,
+                start_mode: match cold_reason {
+                    None => StartMode::Warm,
+                    Some(_) => StartMode::Cold,
+                },
+                cold_reason,
+                accelerator: choice.accelerator,
+                accelerator_evidence: choice.evidence,
+                engine: "qemu".to_owned(),
+                engine_version: qemu.version.to_string(),
+                warnings: qemu.warnings(),
+                ports,
+                jail,
+                agent_version: guest_text::message(&hello.agent_version),
+                kernel_release: guest_text::message(&hello.kernel_release),
+                main_pid,
+            },
+            template: plan.to_make,
+        })
+    }
+
+    /// From the engine's start to where the machine is this box's.
+    pub(super) async fn boot(
+        &mut self,
+        boot: Boot<'_>,
+        spec: &MachineSpec,
+        engine: (&QemuInfo, Accelerator),
+        silence: Duration,
+        timings: &mut StageTimings,
+    ) -> Result<Booted, StartFailure> {
+        let config = self.config;
+        let (qemu, accelerator) = engine;
         self.enter(Stage::Jail);
         let options = StartOptions {
+            boot,
             // Not by its path: the bundle may have been replaced meanwhile.
             shim: PathBuf::from("/proc/self/exe"),
             uid_seed: &config.box_id,
         };
-        let machine = Machine::start(&config.machine, &qemu, choice.accelerator, options);
+        let machine = Machine::start(spec, qemu, accelerator, options);
         let mut machine = tokio::time::timeout(silence, machine)
             .await
-            .map_err(|_| failure::engine_silent(timeout_ms))?
+            .map_err(|_| failure::engine_silent(u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)))?
             .map_err(|error| failure::not_started(&error))?;
         timings.jail_us = machine.timings().jail_us;
         timings.engine_us = machine.timings().engine_us;
@@ -125,8 +215,11 @@ impl Start<'_> {
             })
             .map_err(|status| failure::refused_by_agent(Stage::Agent, &status, &console))?;
         let version = SendVersion::negotiated(hello.protocol);
-        timings.kernel_us = hello.kernel_us;
-        timings.agent_us = hello.agent_us;
+        // The guest's own clock knows of the boot only, which may have been another machine's.
+        if matches!(boot, Boot::Kernel) {
+            timings.kernel_us = hello.kernel_us;
+            timings.agent_us = hello.agent_us;
+        }
         timings.hello_us = micros_since(began);
 
         self.enter(Stage::Configure);
@@ -142,41 +235,13 @@ impl Start<'_> {
         timings.mounts_us = configured.mounts_us;
         timings.configure_us = micros_since(began);
 
-        let mut main_pid = None;
-        if let (Some(main), Some(process), false) = (self.main, &config.main, config.wait_for_attach) {
-            self.enter(Stage::Main);
-            let began = Instant::now();
-            let log = Log::open(&config.box_dir, config.log_limits);
-            let start = main.start(agent.client(version), process_spec(process), log);
-            let phase = self
-                .watched(silence, start)
-                .await?
-                .map_err(|status| failure::refused_by_agent(Stage::Main, &status, &console))?;
-            match phase {
-                Phase::Running(started) => main_pid = Some(started.pid),
-                Phase::Refused(refused) => return Err(failure::main_refused(&refused)),
-                _ => {}
-            }
-            timings.main_us = micros_since(began);
-        }
-        timings.total_us = self.status.elapsed_us();
-        Ok(Up {
+        Ok(Booted {
             agent,
-            ready: Ready {
-                shim_pid: std::process::id(),
-                engine_pid: pid,
-                timings,
-                accelerator: choice.accelerator,
-                accelerator_evidence: choice.evidence,
-                engine: "qemu".to_owned(),
-                engine_version: qemu.version.to_string(),
-                warnings: qemu.warnings(),
-                ports,
-                jail,
-                agent_version: guest_text::message(&hello.agent_version),
-                kernel_release: guest_text::message(&hello.kernel_release),
-                main_pid,
-            },
+            hello,
+            version,
+            pid,
+            jail,
+            ports,
         })
     }
 

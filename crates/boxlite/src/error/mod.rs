@@ -14,6 +14,7 @@ mod open;
 mod options;
 mod start;
 mod system;
+mod template;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,7 @@ pub use open::{BundleError, OpenError};
 pub use options::OptionsError;
 pub use start::{StartError, StartFailure};
 pub use system::{DiskUsageError, InfoError, PruneError};
+pub use template::{TemplateCreateError, TemplateListError, TemplateRemoveError};
 
 /// The kind of an error, in a small set that does not change with the causes.
 ///

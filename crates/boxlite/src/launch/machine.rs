@@ -5,24 +5,26 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use boxlite_machine::{ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, PortForward, Share};
-use boxlite_shim::{Configure, HostEntry, LaunchConfig, Network, Process, Volume};
+use boxlite_shim::{Configure, HostEntry, LaunchConfig, Network, Process, StartFrom, Volume};
 use boxlite_store::BoxRecord;
 
 use crate::bundle::Bundle;
+use crate::client::TemplateUse;
 use crate::config::BoxConfig;
 use crate::engine;
 use crate::error::{OptionsError, StartError};
 use crate::execution::TerminalSize;
-use crate::options::{Mount, NetworkMode, Protocol, Security};
+use crate::options::{Mount, NetworkMode, Protocol, Security, StartPreference};
 use crate::shared::Shared;
+use crate::templates;
 
 /// Name of a box's disk in its folder.
 pub(crate) const DISK_NAME: &str = "disk";
-const CONSOLE_LOG_NAME: &str = "console.log";
-const RUNTIME_DIR_NAME: &str = "run";
-const CONSOLE_LOG_BYTES: u64 = 1 << 20;
-const ROOTFS_SERIAL: &str = "rootfs";
-const DISK_SERIAL: &str = "disk";
+pub(crate) const CONSOLE_LOG_NAME: &str = "console.log";
+pub(crate) const RUNTIME_DIR_NAME: &str = "run";
+pub(crate) const CONSOLE_LOG_BYTES: u64 = 1 << 20;
+pub(crate) const ROOTFS_SERIAL: &str = "rootfs";
+pub(crate) const DISK_SERIAL: &str = "disk";
 
 /// The engine's user-mode network (machines.md: 10.0.2.0/24).
 const GUEST_ADDRESS: &str = "10.0.2.15/24";
@@ -110,6 +112,7 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
         box_id: id.to_owned(),
         run_id: inputs.run_id.to_owned(),
         machine,
+        start_from: start_from(shared, options.start),
         configure: Configure {
             hostname: config.hostname(id),
             machine_id: id.to_owned(),
@@ -141,6 +144,17 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
         parent_watch: !options.detached,
         box_dir,
     })
+}
+
+/// What a start begins with.
+pub(crate) fn start_from(shared: &Shared, preference: StartPreference) -> StartFrom {
+    match (preference, shared.templates) {
+        (StartPreference::Cold, _) => StartFrom::KernelAsAsked,
+        (StartPreference::Auto, TemplateUse::Off) => StartFrom::Kernel,
+        (StartPreference::Auto, uses) => {
+            StartFrom::Template(templates::location(&shared.home, uses == TemplateUse::Auto))
+        }
+    }
 }
 
 fn main_process(config: &BoxConfig, inputs: &Inputs<'_>) -> Option<Process> {
@@ -186,7 +200,7 @@ fn shares(config: &BoxConfig) -> Result<(Vec<Share>, Vec<Volume>), OptionsError>
         if source.as_os_str().as_bytes().contains(&0) {
             return Err(unusable("its path has a NUL byte".to_owned()));
         }
-        let tag = format!("volume{index}");
+        let tag = boxlite_machine::qemu::template::share_tag(index);
         volumes.push(Volume {
             tag: tag.clone(),
             target: mount.target.clone(),

@@ -136,6 +136,9 @@ pub struct BoxOptions {
     /// How much of the jail around the engine is required.
     #[serde(default)]
     pub security: Security,
+    /// What the machine's start may begin with.
+    #[serde(default)]
+    pub start: StartPreference,
     /// Lines for `/etc/hosts`.
     #[serde(default)]
     pub extra_hosts: Vec<ExtraHost>,
@@ -207,6 +210,7 @@ impl BoxOptions {
             stop_timeout_ms: DEFAULT_STOP_TIMEOUT_MS,
             start_timeout_ms: None,
             security: Security::default(),
+            start: StartPreference::default(),
             extra_hosts: Vec::new(),
             dns: Vec::new(),
             dns_search: Vec::new(),
@@ -241,6 +245,8 @@ impl BoxOptions {
         stop_timeout_ms: u64;
         /// Sets [`security`](Self#structfield.security).
         security: Security;
+        /// Sets [`start`](Self#structfield.start).
+        start: StartPreference;
         /// Sets [`log_limits`](Self#structfield.log_limits).
         log_limits: LogLimits;
     }
@@ -517,6 +523,17 @@ pub enum Security {
     Strict,
 }
 
+/// What a machine's start may begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartPreference {
+    /// A template of the machine's shape if there is one, else the kernel.
+    #[default]
+    Auto,
+    /// The kernel.
+    Cold,
+}
+
 /// A line of `/etc/hosts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -588,6 +605,17 @@ impl std::str::FromStr for Protocol {
             "tcp" => Ok(Self::Tcp),
             "udp" => Ok(Self::Udp),
             _ => Err(UnknownWord::new(text, "tcp, udp")),
+        }
+    }
+}
+
+impl std::str::FromStr for StartPreference {
+    type Err = UnknownWord;
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cold" => Ok(Self::Cold),
+            _ => Err(UnknownWord::new(text, "auto, cold")),
         }
     }
 }

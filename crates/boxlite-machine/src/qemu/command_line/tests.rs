@@ -6,8 +6,11 @@ const FDS: Descriptors = Descriptors {
     qmp: 5,
     console: 6,
     agent: 7,
-    kernel: 8,
-    initramfs: 9,
+    boot: BootDescriptors::Kernel {
+        kernel: 8,
+        initramfs: 9,
+        ram: None,
+    },
     rootfs: Some(10),
     disk: Some(11),
 };

@@ -1,0 +1,347 @@
+//! Templates: machines that have booted, saved for others of the same shape to go on from.
+//!
+//! A template is a folder with the guest's memory (`ram`), the state of its devices
+//! (`state`) and what both are good for (`manifest.json`). A machine that starts from it maps
+//! the memory privately, so one file serves any number of them and costs each only the
+//! pages that it writes.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::command_line::MAX_SHARES;
+use super::probe::QemuInfo;
+use crate::spec::{Accelerator, MachineSpec, NetworkSpec, Share};
+
+/// Grows by 1 whenever a template of before can't be gone on from: other devices, other
+/// options of the engine, another protocol between agent and host before its first byte.
+const FORMAT: u32 = 1;
+/// How many volumes the machines of one shape have places for.
+const VOLUME_PLACES: [usize; 3] = [0, 1, MAX_SHARES];
+/// A manifest larger than this is not one of ours.
+const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
+
+const MANIFEST_NAME: &str = "manifest.json";
+const RAM_NAME: &str = "ram";
+const STATE_NAME: &str = "state";
+
+/// Everything that a guest may have seen of its machine before its host said hello. Machines
+/// of one shape may go on from one template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Of the template and of the devices.
+    format: u32,
+    /// The engine's program.
+    pub engine: PathBuf,
+    /// Its version.
+    pub engine_version: String,
+    /// When it was last changed, in nanoseconds since the epoch.
+    engine_mtime_ns: i128,
+    /// What executes the guest's instructions.
+    pub accelerator: Accelerator,
+    /// The processor as the guest sees it: the host's under KVM.
+    pub cpu: String,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// The guest's kernel.
+    kernel: FileIdentity,
+    /// The initramfs with the agent.
+    initramfs: FileIdentity,
+    kernel_args_extra: Vec<String>,
+    /// Places for volumes.
+    pub volumes: usize,
+    /// Whether there is a network card.
+    pub network: bool,
+    /// Serials of the disks: root file system, the box's own.
+    serials: [Option<String>; 2],
+}
+
+/// One state of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileIdentity {
+    path: PathBuf,
+    bytes: u64,
+    mtime_ns: i128,
+    /// Nobody but the kernel's clock sets it, so it tells of a change that hides itself.
+    ctime_ns: i128,
+}
+
+impl FileIdentity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        let ns = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: metadata.len(),
+            mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+/// Why a machine has no shape of which there can be a template.
+#[derive(Debug, thiserror::Error)]
+pub enum ShapeError {
+    /// More volumes than there are places.
+    #[error("{0} volumes: a template has at most {MAX_SHARES}")]
+    Volumes(usize),
+    /// A share with another tag than its place.
+    #[error("the volume at place {place} has the tag {tag:?}")]
+    Tag {
+        /// The place.
+        place: usize,
+        /// The tag.
+        tag: String,
+    },
+    /// What the guest boots from, or the processor, can't be looked at.
+    #[error("{} can't be read", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The mount tag of the volume at `place`, counted from 0: it is the same in every machine.
+#[must_use]
+pub fn share_tag(place: usize) -> String {
+    format!("volume{place}")
+}
+
+impl Shape {
+    /// The shape of `spec`'s machine. Blocking (looks at three files).
+    ///
+    /// # Errors
+    /// [`ShapeError`].
+    pub fn of(spec: &MachineSpec, qemu: &QemuInfo, accelerator: Accelerator) -> Result<Self, ShapeError> {
+        let wanted = spec.shares.len();
+        let volumes = VOLUME_PLACES
+            .into_iter()
+            .find(|places| *places >= wanted)
+            .ok_or(ShapeError::Volumes(wanted))?;
+        if let Some((place, share)) = spec
+            .shares
+            .iter()
+            .enumerate()
+            .find(|(place, share)| share.tag != share_tag(*place))
+        {
+            let tag = share.tag.clone();
+            return Err(ShapeError::Tag { place, tag });
+        }
+        let file = |path: &Path| {
+            FileIdentity::of(path).map_err(|source| ShapeError::File {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let serial = |disk: &Option<crate::Disk>| disk.as_ref().map(|disk| disk.serial.clone());
+        Ok(Self {
+            format: FORMAT,
+            engine: qemu.path.clone(),
+            engine_version: qemu.version.to_string(),
+            engine_mtime_ns: qemu.mtime_ns,
+            accelerator,
+            cpu: match accelerator {
+                Accelerator::Kvm => host_cpu(Path::new("/proc/cpuinfo"))?,
+                Accelerator::Tcg | Accelerator::Hvf => "max".to_owned(),
+            },
+            vcpus: spec.vcpus,
+            memory_mib: spec.memory_mib,
+            kernel: file(&spec.kernel)?,
+            initramfs: file(&spec.initramfs)?,
+            kernel_args_extra: spec.kernel_args_extra.clone(),
+            volumes,
+            network: !matches!(spec.network, NetworkSpec::None),
+            serials: [serial(&spec.rootfs), serial(&spec.disk)],
+        })
+    }
+
+    /// A name for the shape: 16 hexadecimal digits. Two shapes may have the same.
+    #[must_use]
+    pub fn key(&self) -> String {
+        // Maps have no part in it, so it can't fail; and a shape without a name is one too.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        // FNV-1a, 64 bits: spreads, and hides nothing.
+        let hash = json.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{hash:016x}")
+    }
+
+    /// Whether what the template was made with is still what is there. Blocking.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let same = |then: &FileIdentity| FileIdentity::of(&then.path).is_ok_and(|now| now == *then);
+        self.format == FORMAT
+            && same(&self.kernel)
+            && same(&self.initramfs)
+            && FileIdentity::of(&self.engine).is_ok_and(|now| now.mtime_ns == self.engine_mtime_ns)
+            && (self.accelerator != Accelerator::Kvm
+                || host_cpu(Path::new("/proc/cpuinfo")).is_ok_and(|cpu| cpu == self.cpu))
+    }
+
+    /// `spec` with as many shares as the shape has places; those to spare lead to `blank`, an
+    /// empty folder.
+    #[must_use]
+    pub fn fill(&self, spec: &MachineSpec, blank: &Path) -> MachineSpec {
+        let mut spec = spec.clone();
+        for place in spec.shares.len()..self.volumes {
+            spec.shares.push(Share {
+                tag: share_tag(place),
+                source: blank.to_owned(),
+                read_only: true,
+                file_name: None,
+            });
+        }
+        spec
+    }
+}
+
+/// What KVM's guests see of the host's processor.
+fn host_cpu(cpuinfo: &Path) -> Result<String, ShapeError> {
+    let text = std::fs::read_to_string(cpuinfo).map_err(|source| ShapeError::File {
+        path: cpuinfo.to_owned(),
+        source,
+    })?;
+    let fields = ["vendor_id", "cpu family", "model", "stepping", "microcode", "flags"];
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let values = first
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| fields.contains(&name.trim()))
+        .map(|(_, value)| value.trim());
+    Ok(values.collect::<Vec<_>>().join("; "))
+}
+
+/// What a template is good for; the last of its files to be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The shape of its machine.
+    pub shape: Shape,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_at_ms: u64,
+    ram: FileIdentity,
+    state: FileIdentity,
+}
+
+/// A template that can be gone on from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    dir: PathBuf,
+    manifest: Manifest,
+}
+
+/// Why a template can't be gone on from.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is none.
+    #[error("there is no template of this shape yet")]
+    Missing,
+    /// Its files can't be read.
+    #[error("the template's {} can't be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its manifest is damaged, or another version's.
+    #[error("the template's manifest is not one of this version: {0}")]
+    Manifest(#[source] serde_json::Error),
+    /// It is of another shape with the same name.
+    #[error("the template is of another shape")]
+    Shape,
+    /// Somebody wrote to it after it was made.
+    #[error("the template's {} was changed after it was made", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Template {
+    /// Opens the template in `dir`. Blocking (looks at three files).
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let path = dir.join(MANIFEST_NAME);
+        let read = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => OpenError::Missing,
+            _ => OpenError::Read {
+                path: path.clone(),
+                source,
+            },
+        };
+        let mut json = Vec::new();
+        let file = std::fs::File::open(&path).map_err(read)?;
+        io::Read::read_to_end(&mut io::Read::take(file, MAX_MANIFEST_BYTES), &mut json).map_err(read)?;
+        let manifest: Manifest = serde_json::from_slice(&json).map_err(OpenError::Manifest)?;
+        let template = Self {
+            dir: dir.to_owned(),
+            manifest,
+        };
+        let files = [
+            (template.ram(), &template.manifest.ram),
+            (template.state(), &template.manifest.state),
+        ];
+        for (path, then) in files {
+            let now = FileIdentity::of(&path).map_err(|source| OpenError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            if (now.bytes, now.mtime_ns, now.ctime_ns) != (then.bytes, then.mtime_ns, then.ctime_ns) {
+                return Err(OpenError::Changed { path });
+            }
+        }
+        Ok(template)
+    }
+
+    /// The template for machines of `shape` among those in `dir`. Blocking.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn find(dir: &Path, shape: &Shape) -> Result<Self, OpenError> {
+        let template = Self::open(&dir.join(shape.key()))?;
+        if template.manifest.shape == *shape {
+            Ok(template)
+        } else {
+            Err(OpenError::Shape)
+        }
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it is good for.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(super) fn ram(&self) -> PathBuf {
+        self.dir.join(RAM_NAME)
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.dir.join(STATE_NAME)
+    }
+}
+
+mod make;
+
+pub use make::{MakeError, MakeOptions, make};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+use super::*;
+use crate::qemu::probe::Version;
+use crate::spec::{ConsoleLog, Disk, EngineSpec, Security};
