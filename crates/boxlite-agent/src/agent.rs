@@ -1,6 +1,7 @@
 //! What the agent knows: how far the machine is, and what runs in it.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::OwnedFd,
     sync::{
@@ -13,7 +14,7 @@ use std::{
 use tokio::sync::watch;
 use tonic::Status;
 
-use crate::{boot::Boot, first_process::FirstProcess, spaces::Spaces};
+use crate::{boot::Boot, execution::Control, first_process::FirstProcess, spaces::Spaces};
 
 /// How far the machine is.
 #[derive(Debug, Default)]
@@ -77,6 +78,8 @@ pub(crate) struct Agent {
     phase: Mutex<Phase>,
     executions: watch::Sender<usize>,
     execution_numbers: AtomicU64,
+    /// The executions whose process runs, by number.
+    listed: Mutex<HashMap<u64, Control>>,
     end: watch::Sender<bool>,
 }
 
@@ -89,6 +92,7 @@ impl Agent {
             phase: Mutex::default(),
             executions: watch::Sender::new(0),
             execution_numbers: AtomicU64::new(1),
+            listed: Mutex::default(),
             end: watch::Sender::new(false),
         }
     }
@@ -144,6 +148,25 @@ impl Agent {
         self.execution_numbers.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Lets calls name an execution until the guard is dropped.
+    pub(crate) fn list_execution(self: &Arc<Self>, control: Control) -> ListedExecution {
+        let number = self.next_execution_number();
+        lock(&self.listed).insert(number, control);
+        ListedExecution {
+            agent: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// The execution with this number, if its process runs.
+    pub(crate) fn execution(&self, number: u64) -> Result<Control, Status> {
+        lock(&self.listed)
+            .get(&number)
+            .filter(|control| control.is_alive())
+            .cloned()
+            .ok_or_else(|| Status::not_found("the process has ended"))
+    }
+
     /// Counts an execution until the guard is dropped.
     pub(crate) fn count_execution(self: &Arc<Self>) -> ExecutionCount {
         self.executions.send_modify(|count| *count += 1);
@@ -193,6 +216,25 @@ impl Drop for ConfigureClaim<'_> {
         if matches!(*phase, Phase::Configuring) {
             *phase = Phase::Blank;
         }
+    }
+}
+
+/// See [`Agent::list_execution`].
+#[derive(Debug)]
+pub(crate) struct ListedExecution {
+    agent: Arc<Agent>,
+    number: u64,
+}
+
+impl ListedExecution {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for ListedExecution {
+    fn drop(&mut self) {
+        lock(&self.agent.listed).remove(&self.number);
     }
 }
 

@@ -53,8 +53,8 @@ use crate::{
 const QUIET: Duration = Duration::from_secs(2);
 /// How many messages of output wait for the stream.
 const OUTPUT_QUEUE: usize = 4;
-/// How many messages of input wait for the process, so that a signal behind them is seen.
-const INPUT_QUEUE: usize = 16;
+/// How many messages of input wait for the process.
+const INPUT_QUEUE: usize = 4;
 /// What a pipe of output holds, in bytes: a program goes on while the host is slow.
 const PIPE_BYTES: usize = 256 * 1024;
 
@@ -104,14 +104,18 @@ async fn run(agent: &Arc<Agent>, start: ExecStart, input: Streaming<ExecInput>, 
         Ok(launched) => launched,
         Err(refused) => return sink.send(Output::Refused(refused)).await,
     };
-    sink.send(Output::Started(ExecStarted { pid: process.pid })).await;
-
-    let control = Arc::new(Control {
+    let listed = agent.list_execution(Control {
         child: Arc::clone(&process.child),
         terminal: process.terminal.clone(),
     });
+    let started = ExecStarted {
+        pid: process.pid,
+        execution: listed.number(),
+    };
+    sink.send(Output::Started(started)).await;
+
     let stdin = process.stdin.take();
-    let feeding = tokio::spawn(feed(input, stdin, Arc::clone(&control)));
+    let feeding = tokio::spawn(feed(input, stdin));
     let mut status = deliver(&process, &sink, spec.detached).await;
     feeding.abort();
     if matches!(status.how, Some(How::Signal(libc::SIGKILL))) && cgroup::out_of_memory_kills() > oom_kills {
@@ -473,17 +477,20 @@ fn take(buffer: &mut Vec<u8>) -> Bytes {
     }
 }
 
-/// What of a process the input stream acts on.
-struct Control {
+/// What calls beside its own act on in an execution.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
     child: Arc<Child>,
     terminal: Option<Arc<AsyncFd<OwnedFd>>>,
 }
 
 impl Control {
-    fn signal(&self, number: i32) {
-        let Some(signal) = sys::signal(number) else {
-            return;
-        };
+    pub(crate) fn is_alive(&self) -> bool {
+        self.child.is_alive()
+    }
+
+    /// Signals the process, or the process group in its terminal's foreground.
+    pub(crate) fn signal(&self, signal: Signal) {
         let foreground: Option<Pid> = self
             .terminal
             .as_ref()
@@ -496,11 +503,12 @@ impl Control {
             }
         }
         if let Err(error) = self.child.signal(signal) {
-            log!("signal {number} to process {}: {error}", self.child.pid());
+            log!("signal {} to process {}: {error}", signal.as_raw(), self.child.pid());
         }
     }
 
-    fn resize(&self, size: &TerminalSize) {
+    /// Tells the terminal, if there is one, its size.
+    pub(crate) fn resize(&self, size: &TerminalSize) {
         if let Some(terminal) = &self.terminal {
             let _ = tcsetwinsize(terminal.get_ref(), window_size(size));
         }
@@ -508,7 +516,7 @@ impl Control {
 }
 
 /// Takes what the host sends until it has no more to say.
-async fn feed(mut input: Streaming<ExecInput>, stdin: Option<Stdin>, control: Arc<Control>) {
+async fn feed(mut input: Streaming<ExecInput>, stdin: Option<Stdin>) {
     let (queue, queued) = mpsc::channel::<Bytes>(INPUT_QUEUE);
     let writing = async {
         if let Some(stdin) = stdin {
@@ -527,8 +535,6 @@ async fn feed(mut input: Streaming<ExecInput>, stdin: Option<Stdin>, control: Ar
                     }
                 }
                 Some(Input::CloseStdin(_)) => queue = None,
-                Some(Input::Signal(number)) => control.signal(number),
-                Some(Input::Resize(size)) => control.resize(&size),
                 Some(Input::Stdin(_) | Input::Start(_)) | None => {}
             }
         }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use boxlite_protocol::{
     guest::{
         ConfigureRequest, ConfigureResponse, CopyInRequest, CopyInResponse, CopyOutRequest, ExecInput, HelloRequest,
-        HelloResponse, MetricsRequest, MetricsResponse, ProcessesRequest, ProcessesResponse, ShutdownRequest,
-        ShutdownResponse, SignalRequest, SignalResponse, StatPathRequest, StatPathResponse, guest_server::Guest,
+        HelloResponse, MetricsRequest, MetricsResponse, ProcessesRequest, ProcessesResponse, ResizeTerminalRequest,
+        ResizeTerminalResponse, ShutdownRequest, ShutdownResponse, SignalExecutionRequest, SignalExecutionResponse,
+        SignalRequest, SignalResponse, StatPathRequest, StatPathResponse, guest_server::Guest,
     },
     negotiate,
 };
@@ -71,6 +72,26 @@ impl Guest for Service {
             .map(Response::new)
     }
 
+    async fn signal_execution(
+        &self,
+        request: Request<SignalExecutionRequest>,
+    ) -> Result<Response<SignalExecutionResponse>, Status> {
+        let SignalExecutionRequest { execution, signal } = request.into_inner();
+        let signal = known_signal(signal)?;
+        self.agent.execution(execution)?.signal(signal);
+        Ok(Response::new(SignalExecutionResponse {}))
+    }
+
+    async fn resize_terminal(
+        &self,
+        request: Request<ResizeTerminalRequest>,
+    ) -> Result<Response<ResizeTerminalResponse>, Status> {
+        let ResizeTerminalRequest { execution, size } = request.into_inner();
+        let size = size.ok_or_else(|| Status::invalid_argument("there is no size"))?;
+        self.agent.execution(execution)?.resize(&size);
+        Ok(Response::new(ResizeTerminalResponse {}))
+    }
+
     async fn copy_in(&self, request: Request<Streaming<CopyInRequest>>) -> Result<Response<CopyInResponse>, Status> {
         copy_in::copy_in(&self.agent, request.into_inner())
             .await
@@ -105,9 +126,7 @@ impl Guest for Service {
 
     async fn signal(&self, request: Request<SignalRequest>) -> Result<Response<SignalResponse>, Status> {
         let state = self.agent.configured()?;
-        let number = request.into_inner().signal;
-        let signal =
-            sys::signal(number).ok_or_else(|| Status::invalid_argument(format!("{number} is not a signal")))?;
+        let signal = known_signal(request.into_inner().signal)?;
         if state.live_first().is_none() {
             return Err(Status::failed_precondition("the box has no process 1"));
         }
@@ -119,4 +138,8 @@ impl Guest for Service {
         let agent = Arc::clone(&self.agent);
         Self::finish(async move { shutdown::shut_down(&agent, request.into_inner()).await }).await
     }
+}
+
+fn known_signal(number: i32) -> Result<rustix::process::Signal, Status> {
+    sys::signal(number).ok_or_else(|| Status::invalid_argument(format!("{number} is not a signal")))
 }

@@ -2,7 +2,10 @@
 
 use boxlite::{BoxHandle, Execution, ExitStatus, Signal, TerminalSize};
 
+use std::time::Duration;
+
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::failure::{Failure, Report, signal_status};
 use crate::output;
@@ -12,6 +15,10 @@ use crate::terminal::{self, RawMode};
 
 /// So many Ctrl-C end a box that does not listen to the first.
 const FORCING_INTERRUPT: u32 = 3;
+
+/// How long a signal may take to be delivered before the next one is looked at: a box that
+/// does not answer must not keep that from ending it.
+const PASSING_ON: Duration = Duration::from_secs(2);
 
 /// What of this process a process of the box is connected with.
 #[derive(Debug, Clone, Copy)]
@@ -138,10 +145,12 @@ async fn take(
                     output::note("the box was told; once more Ctrl-C kills it");
                 }
             }
-            if let Ok(signal) = Signal::new(number)
-                && let Err(error) = execution.signal(signal).await
-            {
-                tracing::debug!(%error, number, "the signal was not delivered");
+            if let Ok(signal) = Signal::new(number) {
+                match timeout(PASSING_ON, execution.signal(signal)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, number, "the signal was not delivered"),
+                    Err(_) => tracing::debug!(number, "the box does not say whether the signal was delivered"),
+                }
             }
         }
         Arrived::Continued | Arrived::Resized => {
@@ -153,9 +162,9 @@ async fn take(
             }
             if streams.tty
                 && let Some(size) = current_size()
-                && let Err(error) = execution.resize(size).await
+                && !matches!(timeout(PASSING_ON, execution.resize(size)).await, Ok(Ok(())))
             {
-                tracing::debug!(%error, "the terminal of the box has its old size");
+                tracing::debug!("the terminal of the box has its old size");
             }
         }
     }

@@ -21,8 +21,9 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("jail") {
         return boxlite_machine::jail::main();
     }
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 9] = [
         ("files_out_of_reach_stay_so", files_out_of_reach_stay_so),
+        ("files_in_a_private_home_are_named", files_in_a_private_home_are_named),
         ("only_its_own_descriptors", only_its_own_descriptors),
         ("root_becomes_nobody", root_becomes_nobody),
         (
@@ -150,6 +151,20 @@ fn files_out_of_reach_stay_so() {
     let mut readable = confinement();
     readable.readable.push(secret.clone());
     assert!(shell(readable, &script).1.starts_with("secret"));
+}
+
+/// The engine's user may not enter the folder where the box's files are; the rules that
+/// name them are made all the same.
+fn files_in_a_private_home_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let kernel = home.path().join("kernel");
+    std::fs::write(&kernel, "").unwrap();
+    let mut private = confinement();
+    private.readable.push(kernel);
+    let (report, text) = shell(private, "echo runs");
+    assert!(report.has(report::FILE_ACCESS), "{report:?}");
+    assert_eq!(text, "runs\n");
 }
 
 fn only_its_own_descriptors() {

@@ -46,17 +46,17 @@ pub fn server_builder() -> hyper::server::conn::http2::Builder<TokioExecutor> {
     builder
 }
 
-/// A client's settings, for [`hyper::client::conn::http2`] connections.
-pub fn client_builder() -> hyper::client::conn::http2::Builder<TokioExecutor> {
-    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+/// A client's settings, for [`h2::client`] connections.
+pub fn client_builder() -> h2::client::Builder {
+    let mut builder = h2::client::Builder::new();
     builder
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .adaptive_window(false)
         .max_frame_size(FRAME_LIMIT_BYTES)
+        .enable_push(false)
         .initial_max_send_streams(CONCURRENT_STREAMS as usize)
         .max_concurrent_reset_streams(CONCURRENT_STREAMS as usize)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
         .max_local_error_reset_streams(None);
     builder
 }

@@ -5,8 +5,10 @@ mod harness;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
+use boxlite_machine::jail::{MissingMeasure, report};
 use boxlite_machine::{NetworkSpec, PortForward, Protocol, Share};
 use boxlite_protocol::guest::exec_output::Output;
 use boxlite_protocol::guest::exit_status::How;
@@ -14,8 +16,8 @@ use boxlite_protocol::guest::{
     CloseStdin, CopyOutRequest, ExecInput, ExecOutput, ExecStart, ExitStatus, ProcessSpec, TerminalSize, exec_input,
 };
 use boxlite_protocol::shim::{
-    AttachInput, AttachStart, EngineMetricsRequest, KillRequest, StatusRequest, StopRequest, TerminateRequest,
-    WaitRequest, attach_input, status_response,
+    AttachInput, AttachStart, EngineMetricsRequest, KillRequest, ResizeRequest, StatusRequest, StopRequest,
+    TerminateRequest, WaitRequest, attach_input, status_response,
 };
 use boxlite_shim::log::{ReadOptions, Reader, Stream};
 use boxlite_shim::{ExitReason, MainExit, MainStatus, Network, StartFailureCode, Volume};
@@ -94,6 +96,35 @@ async fn collect(outputs: &mut Outputs) -> (Vec<u8>, Vec<u8>, ExitStatus) {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// The box has no volumes, and a home of which only its owner may enter: nothing but a
+/// kernel that can't do it excuses a measure that is missing.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a guest bundle"]
+async fn the_jail_is_complete_whoever_starts_the_box() {
+    let scene = Scene::idle();
+    std::fs::set_permissions(scene.dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (shim, ready) = scene.start();
+    let jail = &ready.jail;
+    let excused = |missing: &MissingMeasure| match missing.what.as_str() {
+        report::FILE_ACCESS => missing.why.contains("kernel has no Landlock"),
+        // Debian and Ubuntu switch user name spaces off for others than root.
+        report::USER_NAMESPACE | report::MOUNT_NAMESPACE | report::IPC_NAMESPACE | report::NETWORK_NAMESPACE => {
+            !rustix::process::geteuid().is_root()
+        }
+        _ => false,
+    };
+    assert!(jail.missing.iter().all(excused), "{jail:?}");
+    assert!(jail.has(report::UNPRIVILEGED_USER), "{jail:?}");
+    if rustix::process::geteuid().is_root() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", ready.engine_pid)).unwrap();
+        let uid = status.lines().find(|line| line.starts_with("Uid:")).unwrap();
+        assert!(!uid.split_whitespace().any(|id| id == "0"), "{uid}");
+    }
+    shim.signal(rustix::process::Signal::TERM);
+    let mut shim = shim;
+    shim.ended();
 }
 
 async fn patient<T>(what: impl Future<Output = T>) -> T {
@@ -286,7 +317,7 @@ async fn a_terminal_has_a_size_and_takes_signals() {
         stdin: true,
         size: Some(TerminalSize { rows: 33, columns: 77 }),
     };
-    let (input, mut outputs) = attach(&scene, start).await.unwrap();
+    let (_input, mut outputs) = attach(&scene, start).await.unwrap();
     let mut seen = String::new();
     while !seen.contains("33 77") {
         if let Some(Output::Stdout(bytes)) = patient(outputs.message()).await.unwrap().unwrap().output {
@@ -296,10 +327,8 @@ async fn a_terminal_has_a_size_and_takes_signals() {
     // The shell sets its trap after it has said the size.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let size = TerminalSize { rows: 44, columns: 88 };
-    input
-        .send(attach_input(attach_input::Input::Resize(size)))
-        .await
-        .unwrap();
+    let request = ResizeRequest { size: Some(size) };
+    scene.shims().await.resize(request).await.unwrap();
     let (stdout, _, status) = patient(collect(&mut outputs)).await;
     assert!(String::from_utf8_lossy(&stdout).contains("44 88"), "{stdout:?}");
     assert_eq!(status.how, Some(How::Code(4)));

@@ -118,8 +118,7 @@ impl BoxHandle {
         if record::config(&record)?.is_idle() {
             return Err(AttachError::NoMainProcess { name: record.name });
         }
-        let box_dir = self.shared.home.box_dir(&self.id);
-        Execution::attach(connection, box_dir, options, false)
+        Execution::attach(connection, options, false)
             .await
             .map_err(|error| match error {
                 NotStarted::Refused(refusal) => AttachError::Refused { refusal },

@@ -46,7 +46,7 @@ pub(crate) async fn start_attached(
     let attempt = bring_up(shared, id, true, options).await?;
     let name = &attempt.name;
     let box_dir = shared.home.box_dir(id);
-    let connection = Connection::open(box_dir.clone()).await.map_err(|source| {
+    let connection = Connection::open(box_dir).await.map_err(|source| {
         StartError::Agent(
             ConnectError::Socket {
                 name: name.clone(),
@@ -55,7 +55,7 @@ pub(crate) async fn start_attached(
             .into(),
         )
     })?;
-    match Execution::attach(connection, box_dir, options, true).await {
+    match Execution::attach(connection, options, true).await {
         Ok(execution) => {
             attempt.succeed();
             Ok(execution)

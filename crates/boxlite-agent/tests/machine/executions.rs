@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use boxlite_protocol::guest::{
-    ProcessSpec, SignalRequest, TerminalSize, exec_input::Input, exec_output::Output, exec_refused::Reason,
-    exit_status::How,
+    ProcessSpec, ResizeTerminalRequest, SignalRequest, TerminalSize, exec_input::Input, exec_output::Output,
+    exec_refused::Reason, exit_status::How,
 };
 use bytes::Bytes;
 
@@ -182,9 +182,11 @@ async fn terminals(client: &mut Client) {
     let mut terminal = Execution::start(client, process, false).await.unwrap();
     let seen = terminal.read_until("ready").await;
     assert!(seen.starts_with("/dev/pts/0\r\n30 100\r\nxterm\r\n"), "{seen:?}");
-    terminal
-        .send(Input::Resize(TerminalSize { rows: 40, columns: 120 }))
-        .await;
+    let request = ResizeTerminalRequest {
+        execution: terminal.number,
+        size: Some(TerminalSize { rows: 40, columns: 120 }),
+    };
+    client.resize_terminal(request).await.unwrap();
     let finished = terminal.finish().await;
     assert!(finished.text().contains("40 120"), "{finished:?}");
     assert_eq!(finished.status.shell_code(), 5);
@@ -216,7 +218,7 @@ async fn terminals(client: &mut Client) {
         .await;
     shell.read_until("once").await;
     wait_for(client, "ps | grep -c '[s]leep 1000'", "1\n").await;
-    shell.send(Input::Signal(15)).await;
+    shell.signal(client, 15).await;
     shell
         .send(Input::Stdin(Bytes::from_static(b"echo af''ter; exit 9\n")))
         .await;
@@ -240,7 +242,7 @@ async fn ends(client: &mut Client) {
     let killed = Execution::start(client, shell("sleep 1000 & echo ready; wait"), false);
     let mut killed = killed.await.unwrap();
     killed.read_until("ready").await;
-    killed.send(Input::Signal(15)).await;
+    killed.signal(client, 15).await;
     // The shell ends; the sleep that it leaves holds its output open for a while.
     let began = Instant::now();
     assert_eq!(killed.finish().await.status.how, Some(How::Signal(15)));

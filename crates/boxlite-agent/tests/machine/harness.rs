@@ -13,8 +13,8 @@ use boxlite_protocol::{
     PROTOCOL_MAX, PROTOCOL_MIN,
     guest::{
         CloseStdin, ConfigureRequest, ConfigureResponse, ExecInput, ExecOutput, ExecRefused, ExecStart, ExitStatus,
-        HelloRequest, HelloResponse, Network, ProcessSpec, ShutdownRequest, Volume, exec_input::Input,
-        exec_output::Output, guest_client::GuestClient,
+        HelloRequest, HelloResponse, Network, ProcessSpec, ShutdownRequest, SignalExecutionRequest, Volume,
+        exec_input::Input, exec_output::Output, guest_client::GuestClient,
     },
     preamble, transport,
     version::SendVersion,
@@ -406,6 +406,7 @@ pub(crate) struct Execution {
     pub(crate) input: mpsc::Sender<ExecInput>,
     pub(crate) output: Streaming<ExecOutput>,
     pub(crate) pid: i32,
+    pub(crate) number: u64,
 }
 
 impl Execution {
@@ -427,6 +428,7 @@ impl Execution {
                 input,
                 output,
                 pid: started.pid,
+                number: started.execution,
             }),
             Output::Refused(refused) => {
                 assert_eq!(output.message().await.unwrap(), None);
@@ -438,6 +440,12 @@ impl Execution {
 
     pub(crate) async fn send(&self, input: Input) {
         self.input.send(ExecInput { input: Some(input) }).await.unwrap();
+    }
+
+    pub(crate) async fn signal(&self, client: &mut Client, signal: i32) {
+        let execution = self.number;
+        let request = SignalExecutionRequest { execution, signal };
+        client.signal_execution(request).await.unwrap();
     }
 
     pub(crate) async fn close_stdin(&self) {

@@ -38,8 +38,13 @@ pub(super) enum RestrictError {
     Path(#[from] PathFdError),
 }
 
-/// Limits this process, and so the engine.
-pub(super) fn restrict(confinement: &Confinement, binary: &Path) -> Result<(), RestrictError> {
+/// The limits of one engine, not in force yet.
+#[derive(Debug)]
+pub(super) struct Limits(RulesetCreated);
+
+/// Collects what the engine may reach. Opens every path, so it must be done by somebody
+/// who may: the engine's own user may not even enter the folder where the box is.
+pub(super) fn prepare(confinement: &Confinement, binary: &Path) -> Result<Limits, RestrictError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(RULES))?
@@ -96,7 +101,12 @@ pub(super) fn restrict(confinement: &Confinement, binary: &Path) -> Result<(), R
             rules = allow(rules, &mount.dir.join(&mount.name), access)?;
         }
     }
-    match rules.restrict_self()?.ruleset {
+    Ok(Limits(rules))
+}
+
+/// Limits this process, and so the engine.
+pub(super) fn restrict(limits: Limits) -> Result<(), RestrictError> {
+    match limits.0.restrict_self()?.ruleset {
         RulesetStatus::NotEnforced => Err(RestrictError::Unsupported),
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
     }

@@ -133,13 +133,14 @@ fn become_engine(mut spec: File, report: &mut File) -> Result<(), Failure> {
 
     namespaces::enter(confinement, &mut applied);
     namespaces::mount_files(&confinement.shares, &applied).map_err(Failure::at(Step::FileVolume))?;
+    let limits = file_access::prepare(confinement, &spec.binary);
     identity::assume(confinement, &mut applied).map_err(Failure::at(Step::Identity))?;
     // After the change of user, which clears it.
     tie_to_parent(spec.parent_pid).map_err(Failure::at(Step::Parent))?;
     applied.add(PARENT_DEATH, Ok::<_, String>(()));
     let privileges = rustix::thread::set_no_new_privs(true);
     applied.add(NO_NEW_PRIVILEGES, privileges);
-    applied.add(FILE_ACCESS, file_access::restrict(confinement, &spec.binary));
+    applied.add(FILE_ACCESS, limits.and_then(file_access::restrict));
 
     if confinement.strict && !applied.missing.is_empty() {
         return say(report, &Message::Incomplete(applied)).map_err(Failure::at(Step::Spec));

@@ -1,20 +1,23 @@
 //! The one HTTP/2 connection to the guest's agent.
 
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use boxlite_protocol::guest::guest_client::GuestClient;
 use boxlite_protocol::preamble::{self, PreambleError};
 use boxlite_protocol::version::SendVersion;
 use boxlite_protocol::{MESSAGE_LIMIT_BYTES, transport};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Reason, RecvStream, SendStream};
+use hyper::body::{Body as _, Frame};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
@@ -37,7 +40,7 @@ pub(crate) enum ConnectError {
     #[error(transparent)]
     Preamble(#[from] PreambleError),
     #[error("the agent does not speak HTTP/2: {0}")]
-    Http(#[from] hyper::Error),
+    Http(#[from] h2::Error),
 }
 
 /// A call that failed because the stream did, not because the agent said so.
@@ -78,7 +81,7 @@ impl Stream {
     pub(crate) async fn connect(self) -> Result<Agent, ConnectError> {
         let stream = self.0.into_std()?;
         let line = stream.try_clone()?;
-        let stream = TokioIo::new(UnixStream::from_std(stream)?);
+        let stream = UnixStream::from_std(stream)?;
         let (sender, connection) = transport::client_builder().handshake(stream).await?;
         let answers = TaskTracker::new();
         let unanswered = answers.clone();
@@ -103,7 +106,7 @@ impl Stream {
 /// The connection: hands on requests, whoever's they are.
 #[derive(Debug, Clone)]
 pub(crate) struct Agent {
-    sender: SendRequest<Body>,
+    sender: SendRequest<Bytes>,
     /// Answers that have not arrived in full.
     answers: TaskTracker,
     lost: watch::Receiver<Option<String>>,
@@ -127,14 +130,15 @@ impl Agent {
     }
 
     /// Sends one request on a stream of its own. The answer's body and trailers are the
-    /// agent's; dropping the future or the body resets the stream.
-    pub(crate) async fn send<B>(&mut self, request: http::Request<B>) -> Result<http::Response<Body>, hyper::Error>
+    /// agent's; dropping the future or the body resets the stream, whatever the agent has
+    /// taken of the request.
+    pub(crate) async fn send<B>(&mut self, request: http::Request<B>) -> Result<http::Response<Body>, h2::Error>
     where
-        B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
         let token = self.answers.token();
-        self.sender.ready().await?;
+        let mut sender = self.sender.clone().ready().await?;
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         if let Ok(uri) = format!("{AUTHORITY}{path}").parse() {
@@ -142,15 +146,27 @@ impl Agent {
         }
         parts.headers.remove(http::header::HOST);
         parts.version = http::Version::HTTP_2;
-        let request = http::Request::from_parts(parts, Body::new(body));
-        let response = self.sender.send_request(request).await?;
-        Ok(response.map(|body| Body::new(Answer { body, _token: token })))
+        let is_empty = body.is_end_stream();
+        let (response, stream) = sender.send_request(http::Request::from_parts(parts, ()), is_empty)?;
+        let (wanted, unwanted) = oneshot::channel();
+        if !is_empty {
+            tokio::spawn(hand_on(body, stream, unwanted));
+        }
+        let response = response.await?;
+        Ok(response.map(|body| {
+            Body::new(Answer {
+                body,
+                is_data_over: false,
+                _wanted: wanted,
+                _token: token,
+            })
+        }))
     }
 }
 
 impl tower::Service<http::Request<Body>> for Agent {
     type Response = http::Response<Body>;
-    type Error = hyper::Error;
+    type Error = h2::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -163,30 +179,132 @@ impl tower::Service<http::Request<Body>> for Agent {
     }
 }
 
+/// Hands `body` on to `stream` as fast as the agent takes it: one piece is held at a time,
+/// and the next is only asked for when it is gone. Ends with the body, with a reset of the
+/// stream, or when the answer is `unwanted`, even while the agent takes nothing.
+async fn hand_on<B>(body: B, mut stream: SendStream<Bytes>, mut unwanted: oneshot::Receiver<Infallible>)
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut piece = Bytes::new();
+    loop {
+        let next = poll_fn(|context| {
+            if Pin::new(&mut unwanted).poll(context).is_ready() {
+                return Poll::Ready(Next::Reset(Reason::CANCEL));
+            }
+            if stream.poll_reset(context).is_ready() {
+                return Poll::Ready(Next::Over);
+            }
+            if piece.is_empty() {
+                return body.as_mut().poll_frame(context).map(Next::Frame);
+            }
+            stream.poll_capacity(context).map(|room| match room {
+                Some(Ok(room)) => Next::Room(room),
+                Some(Err(_)) | None => Next::Over,
+            })
+        });
+        let sent = match next.await {
+            Next::Over => return,
+            Next::Reset(reason) => return stream.send_reset(reason),
+            Next::Room(room) => {
+                let part = piece.split_to(room.min(piece.len()));
+                let is_last = piece.is_empty() && body.is_end_stream();
+                let sent = stream.send_data(part, is_last);
+                if is_last {
+                    return;
+                }
+                sent
+            }
+            Next::Frame(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => {
+                    piece = data;
+                    stream.reserve_capacity(piece.len());
+                    Ok(())
+                }
+                Err(frame) => match frame.into_trailers() {
+                    Ok(trailers) => {
+                        // A stream that is gone needs none.
+                        let _ = stream.send_trailers(trailers);
+                        return;
+                    }
+                    Err(_) => Ok(()),
+                },
+            },
+            Next::Frame(Some(Err(error))) => return stream.send_reset(reason_of(&*error.into())),
+            Next::Frame(None) => {
+                let _ = stream.send_data(Bytes::new(), true);
+                return;
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// What comes next for the body of a request.
+enum Next<E> {
+    /// The agent takes this many bytes.
+    Room(usize),
+    Frame(Option<Result<Frame<Bytes>, E>>),
+    Reset(Reason),
+    /// The agent wants no more.
+    Over,
+}
+
+/// Why the other side's stream was reset.
+fn reason_of(error: &(dyn std::error::Error + 'static)) -> Reason {
+    let mut error = Some(error);
+    while let Some(this) = error {
+        if let Some(reason) = this.downcast_ref::<h2::Error>().and_then(h2::Error::reason) {
+            return reason;
+        }
+        error = this.source();
+    }
+    Reason::CANCEL
+}
+
 /// The body of an answer, counted until it is dropped.
 #[derive(Debug)]
 struct Answer {
-    body: Incoming,
+    body: RecvStream,
+    is_data_over: bool,
+    /// Ends the handing on of the request.
+    _wanted: oneshot::Sender<Infallible>,
     _token: TaskTrackerToken,
 }
 
 impl hyper::body::Body for Answer {
-    type Data = bytes::Bytes;
-    type Error = hyper::Error;
+    type Data = Bytes;
+    type Error = h2::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if !self.is_data_over {
+            match ready!(self.body.poll_data(context)) {
+                Some(Ok(data)) => {
+                    // Whoever asks has room for it.
+                    self.body.flow_control().release_capacity(data.len())?;
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                // The agent wanted no more of the request: its answer is complete.
+                Some(Err(error)) if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) => {
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.is_data_over = true,
+            }
+        }
+        let trailers = ready!(self.body.poll_trailers(context))?;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use boxlite_protocol::guest::{
-    CloseStdin, ExecInput, ExecOutput, ExecRefused, ExecStart, ExecStarted, ExitStatus, ProcessSpec, TerminalSize,
-    exec_input::Input, exec_output::Output,
+    CloseStdin, ExecInput, ExecOutput, ExecRefused, ExecStart, ExecStarted, ExitStatus, ProcessSpec,
+    ResizeTerminalRequest, TerminalSize, exec_input::Input, exec_output::Output,
 };
 use boxlite_shim::log;
 use tokio::sync::{mpsc, watch};
@@ -173,6 +173,17 @@ impl MainProcess {
         Ok((id, Box::pin(stream)))
     }
 
+    /// Notes the terminal's size for the start; the execution to be told, when it runs.
+    pub(crate) fn set_size(&self, size: TerminalSize) -> Option<u64> {
+        // Under the lock, so that the start takes this size or is over.
+        let mut state = self.state();
+        state.size = Some(size);
+        match &*self.phase.borrow() {
+            Phase::Running(started) => Some(started.execution),
+            _ => None,
+        }
+    }
+
     /// Hands on what client `id` says; waits while the process does not take it.
     pub(crate) async fn feed(&self, id: u64, input: Input) {
         match &input {
@@ -183,8 +194,6 @@ impl MainProcess {
                 }
                 state.stdin_closed = matches!(input, Input::CloseStdin(_));
             }
-            Input::Resize(size) => self.state().size = Some(*size),
-            Input::Signal(_) => {}
             Input::Start(_) => return,
         }
         tokio::select! {
@@ -213,10 +222,10 @@ impl MainProcess {
         mut process: ProcessSpec,
         output: Log,
     ) -> Result<Phase, Status> {
-        let receiver = {
+        let (receiver, size) = {
             let mut state = self.state();
             process.size = state.size.or(process.size);
-            state.input.take()
+            (state.input.take(), state.size)
         };
         let Some(receiver) = receiver else {
             return Err(Status::failed_precondition("the main process has been started already"));
@@ -243,13 +252,24 @@ impl MainProcess {
             Phase::Running(started) => Output::Started(*started),
             _ => return Ok(phase),
         };
-        {
+        let new_size = {
             // Under the lock, so that a client that attaches now gets it once.
             let state = self.state();
             for client in &state.clients {
                 let _ = client.output.try_send(Ok(message(first.clone())));
             }
             self.phase.send_replace(phase.clone());
+            state.size.filter(|_| state.size != size)
+        };
+        if let (Some(size), Phase::Running(started)) = (new_size, &phase) {
+            let execution = started.execution;
+            let told = agent.resize_terminal(ResizeTerminalRequest {
+                execution,
+                size: Some(size),
+            });
+            if let Err(status) = told.await {
+                tracing::debug!(%status, "the terminal keeps its size");
+            }
         }
         if phase.is_over() {
             self.state().clients.clear();

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use boxlite_protocol::guest::{ExitStatus, SignalRequest, exec_input::Input};
+use boxlite_protocol::guest::{ExitStatus, ResizeTerminalRequest, SignalRequest, TerminalSize, exec_input::Input};
 use boxlite_protocol::shim::attach_input::Input as AttachedInput;
 use boxlite_protocol::shim::shim_server::Shim;
 use boxlite_protocol::shim::status_response::Stage;
 use boxlite_protocol::shim::{
-    AttachInput, AttachStart, EngineMetricsRequest, EngineMetricsResponse, KillRequest, KillResponse, StatusRequest,
-    StatusResponse, StopRequest, StopResponse, TerminateRequest, TerminateResponse, WaitRequest, WaitResponse,
+    AttachInput, AttachStart, EngineMetricsRequest, EngineMetricsResponse, KillRequest, KillResponse, ResizeRequest,
+    ResizeResponse, StatusRequest, StatusResponse, StopRequest, StopResponse, TerminateRequest, TerminateResponse,
+    WaitRequest, WaitResponse,
 };
 use boxlite_protocol::version::SendVersion;
 use tokio::sync::{mpsc, watch};
@@ -19,7 +20,7 @@ use super::agent::Agent;
 use super::main_process::{MainProcess, OutputStream};
 use super::metrics;
 
-/// How long the agent may take to deliver a signal.
+/// How long the agent may take to deliver a signal or a size.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Highest signal number of Linux.
 const MAX_SIGNAL: i32 = 64;
@@ -118,12 +119,17 @@ impl Shim for Service {
             size,
         } = start;
         let (id, output) = main.attach(stdin, size)?;
+        let resize = size.and_then(|size| main.set_size(size).map(|execution| (execution, size)));
+        let agent = self.agent.borrow().clone();
         if release_main {
             self.command(Command::ReleaseMain);
         }
         tokio::spawn(async move {
-            if let Some(size) = size {
-                main.feed(id, Input::Resize(size)).await;
+            if let (Some((execution, size)), Some(agent)) = (resize, agent) {
+                // A terminal that keeps its size is no reason not to attach to it.
+                if let Err(status) = tell_size(&agent, execution, size).await {
+                    tracing::debug!(%status, "the terminal keeps its size");
+                }
             }
             loop {
                 let message = tokio::select! {
@@ -135,8 +141,6 @@ impl Shim for Service {
                 let input = match message.input {
                     Some(AttachedInput::Stdin(bytes)) => Input::Stdin(bytes),
                     Some(AttachedInput::CloseStdin(close)) => Input::CloseStdin(close),
-                    Some(AttachedInput::Signal(signal)) => Input::Signal(signal),
-                    Some(AttachedInput::Resize(size)) => Input::Resize(size),
                     Some(AttachedInput::Start(_)) | None => continue,
                 };
                 main.feed(id, input).await;
@@ -144,6 +148,17 @@ impl Shim for Service {
             main.fed(id).await;
         });
         Ok(Response::new(output))
+    }
+
+    async fn resize(&self, request: Request<ResizeRequest>) -> Result<Response<ResizeResponse>, Status> {
+        let size = request.into_inner().size;
+        let size = size.ok_or_else(|| Status::invalid_argument("there is no size"))?;
+        let main = self.main.as_ref();
+        let main = main.ok_or_else(|| Status::failed_precondition("the box has no main process"))?;
+        if let Some(execution) = main.set_size(size) {
+            tell_size(&self.agent()?, execution, size).await?;
+        }
+        Ok(Response::new(ResizeResponse {}))
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
@@ -203,6 +218,19 @@ impl Shim for Service {
         let metrics = metrics::of(pid, self.began)
             .map_err(|error| Status::unavailable(format!("the engine's figures can't be read: {error}")))?;
         Ok(Response::new(metrics))
+    }
+}
+
+/// Tells the terminal of a process that runs its size.
+async fn tell_size(agent: &Agent, execution: u64, size: TerminalSize) -> Result<(), Status> {
+    let request = ResizeTerminalRequest {
+        execution,
+        size: Some(size),
+    };
+    let mut agent = agent.client(SendVersion::default());
+    match tokio::time::timeout(SIGNAL_TIMEOUT, agent.resize_terminal(request)).await {
+        Ok(answer) => answer.map(drop),
+        Err(_) => Err(Status::deadline_exceeded("the box's agent did not answer")),
     }
 }
 

@@ -437,7 +437,7 @@ mod tests {
     #[tokio::test]
     async fn messages_out_of_place_are_protocol_errors() {
         let started = Ok(ExecOutput {
-            output: Some(Output::Started(guest::ExecStarted { pid: 1 })),
+            output: Some(Output::Started(guest::ExecStarted { pid: 1, execution: 1 })),
         });
         let no_status = Ok(ExecOutput {
             output: Some(Output::Exited(guest::ExitStatus::default())),

@@ -1,4 +1,4 @@
-//! What goes to a process: first its start, then standard input, signals and sizes.
+//! What goes to a process: first its start, then standard input.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,21 +15,11 @@ use tokio_util::sync::PollSender;
 const STDIN_CHUNK_BYTES: usize = 64 * 1024;
 /// Pieces of standard input between its writer and the connection.
 const STDIN_QUEUE: usize = 1;
-/// Signals and sizes between their sender and the connection.
-const CONTROL_QUEUE: usize = 16;
-
-/// A signal or a size.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Control {
-    Signal(i32),
-    Resize(guest::TerminalSize),
-}
 
 /// A message type that carries the input of a process.
 pub(crate) trait InputMessage: Send + 'static {
     fn stdin(bytes: Bytes) -> Self;
     fn close_stdin() -> Self;
-    fn control(control: Control) -> Self;
 }
 
 impl InputMessage for ExecInput {
@@ -41,14 +31,6 @@ impl InputMessage for ExecInput {
     fn close_stdin() -> Self {
         Self {
             input: Some(exec_input::Input::CloseStdin(guest::CloseStdin {})),
-        }
-    }
-    fn control(control: Control) -> Self {
-        Self {
-            input: Some(match control {
-                Control::Signal(number) => exec_input::Input::Signal(number),
-                Control::Resize(size) => exec_input::Input::Resize(size),
-            }),
         }
     }
 }
@@ -64,29 +46,18 @@ impl InputMessage for AttachInput {
             input: Some(attach_input::Input::CloseStdin(guest::CloseStdin {})),
         }
     }
-    fn control(control: Control) -> Self {
-        Self {
-            input: Some(match control {
-                Control::Signal(number) => attach_input::Input::Signal(number),
-                Control::Resize(size) => attach_input::Input::Resize(size),
-            }),
-        }
-    }
 }
 
-/// The messages to a process, as the connection takes them. It lasts until the execution
-/// that holds the other end of its controls goes.
+/// The messages to a process, as the connection takes them.
 #[derive(Debug)]
 pub(crate) struct InputStream<M> {
     start: Option<M>,
-    controls: mpsc::Receiver<Control>,
     stdin: Option<mpsc::Receiver<Bytes>>,
 }
 
 impl<M: InputMessage + Unpin> InputStream<M> {
-    /// The stream, where to send controls, and standard input if there is to be one.
-    pub(crate) fn new(start: M, stdin: bool) -> (Self, mpsc::Sender<Control>, Option<ExecStdin>) {
-        let (control_sender, controls) = mpsc::channel(CONTROL_QUEUE);
+    /// The stream, and standard input if there is to be one.
+    pub(crate) fn new(start: M, stdin: bool) -> (Self, Option<ExecStdin>) {
         let (writer, receiver) = if stdin {
             let (sender, receiver) = mpsc::channel(STDIN_QUEUE);
             let writer = ExecStdin {
@@ -98,10 +69,9 @@ impl<M: InputMessage + Unpin> InputStream<M> {
         };
         let stream = Self {
             start: Some(start),
-            controls,
             stdin: receiver,
         };
-        (stream, control_sender, writer)
+        (stream, writer)
     }
 }
 
@@ -112,22 +82,16 @@ impl<M: InputMessage + Unpin> Stream for InputStream<M> {
         if let Some(start) = self.start.take() {
             return Poll::Ready(Some(start));
         }
-        // A signal must not wait behind standard input that the process does not read.
-        match self.controls.poll_recv(context) {
-            Poll::Ready(Some(control)) => return Poll::Ready(Some(M::control(control))),
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => {}
-        }
-        if let Some(stdin) = &mut self.stdin {
-            match std::task::ready!(stdin.poll_recv(context)) {
-                Some(bytes) => return Poll::Ready(Some(M::stdin(bytes))),
-                None => {
-                    self.stdin = None;
-                    return Poll::Ready(Some(M::close_stdin()));
-                }
+        let Some(stdin) = &mut self.stdin else {
+            return Poll::Ready(None);
+        };
+        match std::task::ready!(stdin.poll_recv(context)) {
+            Some(bytes) => Poll::Ready(Some(M::stdin(bytes))),
+            None => {
+                self.stdin = None;
+                Poll::Ready(Some(M::close_stdin()))
             }
         }
-        Poll::Pending
     }
 }
 
@@ -201,31 +165,30 @@ mod tests {
             Some(exec_input::Input::Start(_)) => "start",
             Some(exec_input::Input::Stdin(_)) => "stdin",
             Some(exec_input::Input::CloseStdin(_)) => "close",
-            Some(exec_input::Input::Signal(_)) => "signal",
-            Some(exec_input::Input::Resize(_)) => "resize",
             None => "end",
         }
     }
 
     #[tokio::test]
-    async fn controls_overtake_standard_input() {
-        let (mut stream, controls, stdin) = InputStream::new(start(), true);
+    async fn standard_input_follows_the_start_and_ends_the_stream() {
+        let (mut stream, stdin) = InputStream::new(start(), true);
         let mut stdin = stdin.unwrap();
         stdin.write_all(b"x").await.unwrap();
-        controls.send(Control::Signal(2)).await.unwrap();
         assert_eq!(kind(stream.next().await), "start");
-        assert_eq!(kind(stream.next().await), "signal");
         assert_eq!(kind(stream.next().await), "stdin");
+        assert!(futures_util::poll!(stream.next()).is_pending());
         stdin.shutdown().await.unwrap();
         assert_eq!(kind(stream.next().await), "close");
-        assert!(futures_util::poll!(stream.next()).is_pending());
-        drop(controls);
+        assert_eq!(kind(stream.next().await), "end");
+        let (mut stream, stdin) = InputStream::new(start(), false);
+        assert!(stdin.is_none());
+        assert_eq!(kind(stream.next().await), "start");
         assert_eq!(kind(stream.next().await), "end");
     }
 
     #[tokio::test]
     async fn dropping_standard_input_closes_it() {
-        let (mut stream, _controls, stdin) = InputStream::new(start(), true);
+        let (mut stream, stdin) = InputStream::new(start(), true);
         stream.next().await;
         drop(stdin);
         assert_eq!(kind(stream.next().await), "close");
@@ -233,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_is_held_up_and_learns_of_the_end() {
-        let (stream, _controls, stdin) = InputStream::new(start(), true);
+        let (stream, stdin) = InputStream::new(start(), true);
         let mut stdin = stdin.unwrap();
         assert_eq!(stdin.write(&[0; 100_000]).await.unwrap(), STDIN_CHUNK_BYTES);
         assert!(futures_util::poll!(std::pin::pin!(stdin.write(b"more"))).is_pending());

@@ -5,18 +5,17 @@ mod input;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use boxlite_protocol::guest::{self, ExecOutput as OutputMessage, exec_output::Output};
-use boxlite_protocol::shim::{AttachInput, AttachStart, KillRequest, attach_input};
+use boxlite_protocol::guest::{ResizeTerminalRequest, SignalExecutionRequest};
+use boxlite_protocol::shim::{AttachInput, AttachStart, KillRequest, ResizeRequest, attach_input};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::sync::mpsc;
 use tonic::Streaming;
 
 use crate::attach::AttachOptions;
@@ -29,7 +28,7 @@ use crate::signal::Signal;
 
 use demux::{Demux, LaneKind};
 pub use input::ExecStdin;
-use input::{Control, InputStream};
+use input::InputStream;
 
 /// What [`crate::BoxHandle::exec`] runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -130,12 +129,12 @@ pub struct TerminalSize {
 pub struct Execution {
     pid: i32,
     demux: Arc<Demux>,
-    controls: mpsc::Sender<Control>,
+    /// Names it in calls beside its own.
+    number: u64,
     stdin: Option<ExecStdin>,
     outputs: [Option<ExecOutput>; 2],
-    /// For the main process: the folder of its supervisor's socket.
-    main_of: Option<PathBuf>,
-    _connection: Connection,
+    is_main: bool,
+    connection: Connection,
 }
 
 /// Why a process does not run: the agent said no, or the call failed.
@@ -159,9 +158,9 @@ impl Execution {
                 main: false,
             })),
         };
-        let (input, controls, stdin) = InputStream::new(start, stdin);
+        let (input, stdin) = InputStream::new(start, stdin);
         let answer = connection.guest().exec(input).await;
-        Self::begin("exec", connection, answer, controls, stdin, None)
+        Self::begin("exec", connection, answer, stdin, false)
             .await
             .map_err(|error| match error {
                 NotStarted::Refused(refusal) => ExecError::Refused { refusal },
@@ -172,7 +171,6 @@ impl Execution {
     /// Attaches to the main process; with `release`, starts it.
     pub(crate) async fn attach(
         connection: Connection,
-        box_dir: PathBuf,
         options: AttachOptions,
         release: bool,
     ) -> Result<Self, NotStarted> {
@@ -183,24 +181,23 @@ impl Execution {
                 size: options.size.map(rpc::terminal_size),
             })),
         };
-        let (input, controls, stdin) = InputStream::new(start, options.stdin);
+        let (input, stdin) = InputStream::new(start, options.stdin);
         let answer = connection.shim().attach(input).await;
-        Self::begin("attach", connection, answer, controls, stdin, Some(box_dir)).await
+        Self::begin("attach", connection, answer, stdin, true).await
     }
 
     async fn begin(
         operation: &'static str,
         connection: Connection,
         answer: Result<tonic::Response<Streaming<OutputMessage>>, tonic::Status>,
-        controls: mpsc::Sender<Control>,
         stdin: Option<ExecStdin>,
-        main_of: Option<PathBuf>,
+        is_main: bool,
     ) -> Result<Self, NotStarted> {
         let failed = |status: tonic::Status| NotStarted::Failed(rpc::call_error(operation, &status));
         let mut stream = answer.map_err(failed)?.into_inner();
         let protocol = |detail| NotStarted::Failed(AgentError::Protocol { operation, detail });
-        let pid = match stream.message().await.map_err(failed)?.and_then(|m| m.output) {
-            Some(Output::Started(started)) => started.pid,
+        let started = match stream.message().await.map_err(failed)?.and_then(|m| m.output) {
+            Some(Output::Started(started)) => started,
             Some(Output::Refused(refused)) => {
                 return Err(NotStarted::Refused(rpc::refusal(refused)));
             }
@@ -215,13 +212,13 @@ impl Execution {
             })
         };
         Ok(Self {
-            pid,
+            pid: started.pid,
+            number: started.execution,
             outputs: [output(LaneKind::Stdout), output(LaneKind::Stderr)],
             demux,
-            controls,
             stdin,
-            main_of,
-            _connection: connection,
+            is_main,
+            connection,
         })
     }
 
@@ -260,29 +257,24 @@ impl Execution {
     }
 
     /// Signals the process; with a terminal, the process group in its foreground.
+    /// Standard input that the process does not read can't hold it up.
     ///
     /// # Errors
     /// When the process has ended.
     pub async fn signal(&self, signal: Signal) -> Result<(), ExecutionError> {
-        let Some(box_dir) = &self.main_of else {
-            return self.control(Control::Signal(signal.number())).await;
-        };
-        if self.demux.has_ended() {
-            return Err(ExecutionError::Ended);
+        let signal = signal.number();
+        if self.is_main {
+            let request = KillRequest { signal };
+            return self
+                .told(async { self.connection.shim().kill(request).await.map(drop) })
+                .await;
         }
-        // Beside the stream, where standard input that is not read can't hold it up.
-        let broken = |code, message| ExecutionError::Broken { code, message };
-        let connection = Connection::open(box_dir.clone())
+        let request = SignalExecutionRequest {
+            execution: self.number,
+            signal,
+        };
+        self.told(async { self.connection.guest().signal_execution(request).await.map(drop) })
             .await
-            .map_err(|error| broken(crate::ErrorCode::Engine, error.to_string()))?;
-        connection
-            .shim()
-            .kill(KillRequest {
-                signal: signal.number(),
-            })
-            .await
-            .map(drop)
-            .map_err(|status| broken(rpc::code_of(&status), rpc::message_of(&status)))
     }
 
     /// Tells the terminal its size.
@@ -290,14 +282,32 @@ impl Execution {
     /// # Errors
     /// When the process has ended.
     pub async fn resize(&self, size: TerminalSize) -> Result<(), ExecutionError> {
-        self.control(Control::Resize(rpc::terminal_size(size))).await
+        let size = Some(rpc::terminal_size(size));
+        if self.is_main {
+            let request = ResizeRequest { size };
+            return self
+                .told(async { self.connection.shim().resize(request).await.map(drop) })
+                .await;
+        }
+        let request = ResizeTerminalRequest {
+            execution: self.number,
+            size,
+        };
+        self.told(async { self.connection.guest().resize_terminal(request).await.map(drop) })
+            .await
     }
 
-    async fn control(&self, control: Control) -> Result<(), ExecutionError> {
+    async fn told(&self, call: impl Future<Output = Result<(), tonic::Status>>) -> Result<(), ExecutionError> {
         if self.demux.has_ended() {
             return Err(ExecutionError::Ended);
         }
-        self.controls.send(control).await.map_err(|_| ExecutionError::Ended)
+        call.await.map_err(|status| match status.code() {
+            tonic::Code::NotFound => ExecutionError::Ended,
+            _ => ExecutionError::Broken {
+                code: rpc::code_of(&status),
+                message: rpc::message_of(&status),
+            },
+        })
     }
 
     /// Kills the process with SIGKILL.

@@ -165,6 +165,47 @@ async fn a_dropped_execution_dies_even_if_its_input_is_full() {
 
 #[tokio::test]
 #[ignore = "starts real machines; `make test` runs it"]
+async fn signals_and_sizes_overtake_input_that_is_not_read() {
+    let scene = Scene::new();
+    let (_client, handle) = started(&scene).await;
+    // The shell traps the signal and its sleep reads nothing.
+    let script = "trap 'echo got it; exit 5' USR1; echo ready; while true; do sleep 0.1; done";
+    let mut execution = handle
+        .exec(ExecOptions::new(["sh", "-c", script]).stdin(true))
+        .await
+        .unwrap();
+    let mut stdin = execution.take_stdin().unwrap();
+    let stuffed = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = std::sync::Arc::clone(&stuffed);
+    let stuffing = tokio::spawn(async move {
+        let chunk = vec![0; 64 * 1024];
+        while let Ok(count) = stdin.write(&chunk).await {
+            counter.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+        }
+    });
+    let mut stdout = execution.take_stdout().unwrap();
+    let mut ready = [0; 6];
+    stdout.read_exact(&mut ready).await.unwrap();
+    // More than the pipe, the agent's queue and the window to the agent hold.
+    eventually("input that is held up", || async {
+        let before = stuffed.load(std::sync::atomic::Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        before > 512 * 1024 && stuffed.load(std::sync::atomic::Ordering::Relaxed) == before
+    })
+    .await;
+    let size = TerminalSize { rows: 10, columns: 20 };
+    execution.resize(size).await.unwrap();
+    execution.signal(Signal::USR1).await.unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "got it\n");
+    assert_eq!(execution.wait().await.unwrap().code(), Some(5));
+    drop(execution);
+    stuffing.await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "starts real machines; `make test` runs it"]
 async fn signals_and_terminals_reach_the_process() {
     let scene = Scene::new();
     let (_client, handle) = started(&scene).await;
