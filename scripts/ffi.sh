@@ -26,7 +26,8 @@ if [ "$out/libboxlite.a" -ot "$out/libboxlite_ffi.a" ]; then
     ld -r -force_load "$out/libboxlite_ffi.a" -exported_symbols_list "$work/exported" -o "$work/boxlite.o"
   else
     # Only what the exported functions reach is taken out of the archive.
-    nm -g --defined-only "$out/libboxlite_ffi.a" 2>/dev/null | awk '$3 ~ /^boxlite_/ { print "--undefined=" $3 }' | sort -u > "$work/wanted"
+    # Their names are had from the shared library: plugins make nm stumble over bitcode in archives.
+    nm -D --defined-only "$out/libboxlite_ffi.so" | awk '$3 ~ /^boxlite_/ { sub(/@.*/, "", $3); print "--undefined=" $3 }' > "$work/wanted"
     ld -r --gc-sections --gc-keep-exported --force-group-allocation -T scripts/ffi.ld @"$work/wanted" -o "$work/boxlite.o" "$out/libboxlite_ffi.a"
     objcopy --wildcard --keep-global-symbol='boxlite_*' "$work/boxlite.o"
     [ "$profile" = debug ] || objcopy --strip-debug "$work/boxlite.o"
