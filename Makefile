@@ -13,7 +13,7 @@ AGENT      := target/$(GUEST_TARGET)/guest/boxlite-agent
 export BOXLITE_BUNDLE := $(CURDIR)/$(BUNDLE)
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-rust test-machines smoke lint fmt setup setup-build setup-run setup-test kernel bundle fixtures clean help
+.PHONY: build ffi c install demo test test-rust test-machines smoke lint fmt setup setup-build setup-run setup-test kernel bundle fixtures clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -40,6 +40,10 @@ bundle: kernel ## what a machine needs beside its engine: shim, kernel, initramf
 
 build: bundle ## target/release/boxlite
 	@$(CARGO) build --locked --release -p boxlite-cli
+
+ffi: bundle ## target/release/libboxlite.a and libboxlite.so
+	@$(CARGO) build --locked --release -p boxlite-ffi
+	@scripts/ffi.sh release
 
 demo: setup-run build ## an image, a box, its own kernel
 	@scripts/demo.sh target/release/boxlite

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "jail") {
         return boxlite_machine::jail::main();
     }
+    sys::accept_signals();
     let Some(inherited) = sys::Inherited::take() else {
         return ExitCode::from(USAGE);
     };

@@ -1,4 +1,4 @@
-//! The descriptors that the supervisor was started with.
+//! What the supervisor was started with: descriptors and a signal mask.
 
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +30,18 @@ impl Inherited {
             lock: owned(LOCK_FD),
             parent: owned(PARENT_FD),
         })
+    }
+}
+
+/// Lets all signals through. A program inherits the mask of the thread that started it, and
+/// those of a library that leaves signals to its program block them all.
+pub(crate) fn accept_signals() {
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset(3) initializes the set that it is given and can't fail for a valid
+    // pointer; the old mask is not wanted.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
     }
 }
 
