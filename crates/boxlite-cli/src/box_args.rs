@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use boxlite::{BoxOptions, EngineKind, ExtraHost, NetworkMode, PullPolicy, Security, Signal};
+use boxlite::{BoxOptions, EngineKind, ExtraHost, NetworkMode, PullPolicy, Security, Signal, StartPreference};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -127,6 +127,10 @@ pub(crate) struct BoxArgs {
           value_parser = PossibleValuesParser::new(["standard", "strict"]).try_map(|word| word.parse::<Security>()))]
     security: Security,
 
+    /// Start with the kernel, also where a template would make it faster
+    #[arg(long)]
+    cold: bool,
+
     /// Write the id of the box to a file that does not exist yet
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
@@ -224,6 +228,9 @@ impl BoxArgs {
             options.stop_timeout_ms = seconds.saturating_mul(1000);
         }
         options.security = self.security;
+        if self.cold {
+            options.start = StartPreference::Cold;
+        }
         Ok(options)
     }
 }

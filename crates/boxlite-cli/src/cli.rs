@@ -81,6 +81,7 @@ pub(crate) enum Command {
     Images(commands::images::ImagesArgs),
     Rmi(commands::rmi::RmiArgs),
     Tag(commands::tag::TagArgs),
+    Template(commands::template::TemplateArgs),
     System(commands::system::SystemArgs),
     Info(commands::info::InfoArgs),
     Doctor(commands::doctor::DoctorArgs),

@@ -15,6 +15,7 @@ use crate::images::obtain::{manifest_of, store_digest};
 use crate::record;
 use crate::shared::Shared;
 use crate::system::{BoxCounts, BoxUsage, DiskUsage, ImageUsage, PruneOptions, PruneReport, SystemInfo, UsageClass};
+use crate::templates;
 
 /// What a client works with.
 pub(crate) async fn info(shared: &Arc<Shared>) -> Result<SystemInfo, InfoError> {
@@ -96,6 +97,16 @@ pub(crate) fn disk_usage(shared: &Shared) -> Result<DiskUsage, DiskUsageError> {
             active: u64::from(own_bundle.is_some()),
             size_bytes: usage.bundles_bytes,
             reclaimable_bytes: usage.bundles_bytes.saturating_sub(own_bundle_bytes),
+        },
+        templates: {
+            let templates = templates::list(&shared.home)?;
+            let size_bytes = allocated(&templates::dir(&shared.home))?;
+            UsageClass {
+                count: templates.len() as u64,
+                active: templates.iter().filter(|template| template.usable).count() as u64,
+                size_bytes,
+                reclaimable_bytes: size_bytes,
+            }
         },
         build_cache: UsageClass {
             count: 0,
@@ -184,7 +195,13 @@ pub(crate) fn prune(shared: &Shared, options: PruneOptions) -> Result<PruneRepor
     };
     let pruned = shared.home.prune(&request)?;
     let bundle_bytes = if options.bundles { prune_bundles(shared)? } else { 0 };
+    let (templates, template_bytes) = if options.templates {
+        prune_templates(shared)?
+    } else {
+        (Vec::new(), 0)
+    };
     Ok(PruneReport {
+        templates,
         boxes: pruned
             .boxes
             .iter()
@@ -201,8 +218,35 @@ pub(crate) fn prune(shared: &Shared, options: PruneOptions) -> Result<PruneRepor
                 }
             })
             .collect(),
-        freed_bytes: pruned.reclaimed_bytes + bundle_bytes,
+        freed_bytes: pruned.reclaimed_bytes + bundle_bytes + template_bytes,
     })
+}
+
+/// Removes the folders of templates, damaged ones too, but for what is being made; gives their
+/// keys and what they took.
+fn prune_templates(shared: &Shared) -> Result<(Vec<String>, u64), StateError> {
+    let dir = templates::dir(&shared.home);
+    let failed = |source| StateError::File {
+        action: "reading",
+        path: dir.clone(),
+        source,
+    };
+    let entries = match std::fs::read_dir(&dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        entries => entries.map_err(failed)?,
+    };
+    let (mut keys, mut bytes) = (Vec::new(), 0);
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') || !entry.path().is_dir() {
+            continue;
+        }
+        bytes += allocated(&entry.path())?;
+        templates::remove_dir(&entry.path())?;
+        keys.push(name);
+    }
+    Ok((keys, bytes))
 }
 
 /// Removes the bundles of other versions; gives what they took. A machine that runs has no

@@ -100,6 +100,8 @@ pub struct DiskUsage {
     pub boxes: UsageClass,
     /// Unpacked bundles.
     pub bundles: UsageClass,
+    /// Templates of machines; those that boxes can start from are active.
+    pub templates: UsageClass,
     /// Layers and root filesystems that no image names any more.
     pub build_cache: UsageClass,
     /// Each image.
@@ -164,6 +166,8 @@ pub struct PruneOptions {
     pub all_images: bool,
     /// Guest bundles of other versions of boxlite.
     pub bundles: bool,
+    /// All templates: the next start of a shape makes another.
+    pub templates: bool,
 }
 
 impl Default for PruneOptions {
@@ -173,6 +177,7 @@ impl Default for PruneOptions {
             images: true,
             all_images: false,
             bundles: true,
+            templates: true,
         }
     }
 }
@@ -185,6 +190,8 @@ pub struct PruneReport {
     pub boxes: Vec<String>,
     /// Names, or digests, of images.
     pub images: Vec<String>,
+    /// Keys of templates.
+    pub templates: Vec<String>,
     /// Bytes that are free again.
     pub freed_bytes: u64,
 }

@@ -23,6 +23,7 @@ pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod system;
 pub(crate) mod tag;
+pub(crate) mod template;
 pub(crate) mod top;
 pub(crate) mod version;
 pub(crate) mod wait;
@@ -67,6 +68,7 @@ async fn other(global: &GlobalArgs, command: Command) -> Result<u8, Failure> {
         Command::Images(args) => images::run(global, args).await,
         Command::Rmi(args) => rmi::run(global, args).await,
         Command::Tag(args) => tag::run(global, args).await,
+        Command::Template(args) => template::run(global, args).await,
         Command::System(args) => system::run(global, args).await,
         Command::Info(args) => info::run(global, args).await,
         Command::Doctor(args) => doctor::run(global, args).await,

@@ -45,7 +45,7 @@ struct DfArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
     That is: boxes that don't run, with their disks; images without a name and without a \
-    box; left-over layers and bundles of other versions.")]
+    box; templates (they are made again); left-over layers and bundles of other versions.")]
 struct PruneArgs {
     /// Also images with a name, if there is no box of them
     #[arg(short, long)]
@@ -88,6 +88,7 @@ fn summary(usage: &DiskUsage) -> Table {
         ("Images", &usage.images),
         ("Boxes", &usage.boxes),
         ("Guest bundles", &usage.bundles),
+        ("Templates", &usage.templates),
         ("Left-overs", &usage.build_cache),
     ] {
         table.row([
@@ -163,7 +164,11 @@ async fn confirmed(all: bool) -> Result<bool, Failure> {
 
 fn pruned(report: &PruneReport) -> String {
     let mut text = String::new();
-    for (title, names) in [("Boxes:", &report.boxes), ("Images:", &report.images)] {
+    for (title, names) in [
+        ("Boxes:", &report.boxes),
+        ("Images:", &report.images),
+        ("Templates:", &report.templates),
+    ] {
         if !names.is_empty() {
             text.push_str(&format!("{title}\n{}\n\n", names.join("\n")));
         }
@@ -191,6 +196,7 @@ mod tests {
              Images          2       1        2.00MB   500kB (25%)\n\
              Boxes           0       0        0B       0B\n\
              Guest bundles   0       0        0B       0B\n\
+             Templates       0       0        0B       0B\n\
              Left-overs      0       0        0B       0B\n"
         );
     }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Boxlite {
     pub(crate) home: PathBuf,
+    /// `BOXLITE_TEMPLATES`.
+    pub(crate) templates: &'static str,
 }
 
 /// How long a condition that must become true may take before the test fails. It
@@ -40,6 +42,7 @@ pub(crate) fn shared() -> &'static Boxlite {
     SHARED.get_or_init(|| {
         let boxlite = Boxlite {
             home: needed("BOXLITE_TEST_HOME"),
+            templates: "auto",
         };
         std::fs::create_dir_all(&boxlite.home).unwrap();
         let loaded = boxlite.ok(["images", "--format", "json"]);
@@ -58,6 +61,8 @@ pub(crate) fn fresh() -> (tempfile::TempDir, Boxlite) {
     let folder = tempfile::tempdir().unwrap();
     let boxlite = Boxlite {
         home: folder.path().join("home"),
+        // Nothing is to be left that still works when the folder goes.
+        templates: "off",
     };
     (folder, boxlite)
 }
@@ -96,6 +101,7 @@ impl Boxlite {
         let mut command = Command::new(needed("BOXLITE_TEST_BIN"));
         command
             .env("BOXLITE_HOME", &self.home)
+            .env("BOXLITE_TEMPLATES", self.templates)
             .env("NO_COLOR", "1")
             .args(args)
             .stdin(Stdio::null());

@@ -19,5 +19,6 @@ mod lifecycle;
 mod network;
 mod registry;
 mod run;
+mod templates;
 mod tree;
 mod volumes;

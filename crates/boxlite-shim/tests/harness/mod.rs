@@ -112,6 +112,7 @@ impl Scene {
             security: Security::Default,
         };
         let config = LaunchConfig {
+            start_from: boxlite_shim::StartFrom::Kernel,
             box_id: format!("{number:032x}"),
             run_id: format!("run-{number}"),
             box_dir: dir.path().to_owned(),
