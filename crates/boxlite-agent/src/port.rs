@@ -163,9 +163,9 @@ impl AsyncRead for Port {
                 Poll::Pending if buffer.filled().len() > before => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
             };
-            match ready.try_io(|fd| Ok(rustix::io::read(fd, buffer.initialize_unfilled())?)) {
+            match ready.try_io(|fd| sys::read_into(fd.get_ref(), buffer)) {
                 Ok(Ok(0)) => break,
-                Ok(Ok(count)) => buffer.advance(count),
+                Ok(Ok(_)) => {}
                 Ok(Err(error)) if buffer.filled().len() == before => return Poll::Ready(Err(error)),
                 Ok(Err(_)) => break,
                 Err(_would_block) if buffer.filled().len() > before => break,

@@ -8,7 +8,7 @@ use std::{
     ptr,
 };
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::{Interest, ReadBuf, unix::AsyncFd};
 
 /// Into the control group whose descriptor is given (clone(2)); libc's constant is too narrow.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -67,6 +67,19 @@ pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<Owned
     // SAFETY: an OwnedFd gives the same open descriptor for as long as it lives, and the
     // AsyncFd owns it.
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
+}
+
+/// Reads into the unfilled part of `buffer` (read(2)) without clearing it before, which
+/// would be done again for every page of a port; 0 is the end.
+pub(crate) fn read_into(fd: impl AsFd, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
+    // SAFETY: nothing uninitialised is written into it.
+    let unfilled = unsafe { buffer.unfilled_mut() };
+    let (read, _) = rustix::io::read(fd, unfilled)?;
+    let count = read.len();
+    // SAFETY: these are the bytes that rustix gave back as initialised.
+    unsafe { buffer.assume_init(count) };
+    buffer.advance(count);
+    Ok(count)
 }
 
 /// Ends this process at once: no destructor and no handler of the parent's runs.

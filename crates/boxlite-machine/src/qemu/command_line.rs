@@ -191,7 +191,9 @@ impl Arguments {
             // the host's memory: bounded, whatever the guest runs.
             Accelerator::Tcg | Accelerator::Hvf => {
                 self.add("-accel", "tcg,thread=multi,tb-size=128");
-                self.add("-cpu", "max");
+                // A guest that sees fast string instructions copies and clears memory with them a
+                // byte at a time, and each byte is a round of its own here.
+                self.add("-cpu", "max,-erms,-fsrm");
                 self.add("-M", machine);
             }
         }

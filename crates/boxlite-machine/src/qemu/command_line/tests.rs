@@ -63,7 +63,7 @@ fn emulation_keeps_the_timer_and_kvm_does_without() {
     let tcg = line(&machine(), Accelerator::Tcg, &[]).unwrap();
     assert!(
         tcg.contains(
-            " -accel tcg,thread=multi,tb-size=128 -cpu max -M microvm,acpi=off,memory-backend=ram -smp 2 -m 256 "
+            " -accel tcg,thread=multi,tb-size=128 -cpu max,-erms,-fsrm -M microvm,acpi=off,memory-backend=ram -smp 2 -m 256 "
         ),
         "{tcg}"
     );
