@@ -11,6 +11,9 @@ const DEVICE_SLOTS: usize = 8;
 pub const MAX_SHARES: usize = DEVICE_SLOTS - 4;
 /// microvm's limit.
 const MAX_VCPUS: u32 = 255;
+/// Under emulation. A guest that sees fast string instructions copies and clears memory with
+/// them a byte at a time, and each byte is a round of its own here.
+pub(super) const TCG_CPU: &str = "max,-erms,-fsrm";
 /// Name of the virtio-serial port on which the agent listens.
 const AGENT_PORT: &str = "boxlite.agent";
 /// The same port among the engine's devices.
@@ -191,9 +194,7 @@ impl Arguments {
             // the host's memory: bounded, whatever the guest runs.
             Accelerator::Tcg | Accelerator::Hvf => {
                 self.add("-accel", "tcg,thread=multi,tb-size=128");
-                // A guest that sees fast string instructions copies and clears memory with them a
-                // byte at a time, and each byte is a round of its own here.
-                self.add("-cpu", "max,-erms,-fsrm");
+                self.add("-cpu", TCG_CPU);
                 self.add("-M", machine);
             }
         }

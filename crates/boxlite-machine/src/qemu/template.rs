@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::command_line::MAX_SHARES;
+use super::command_line::{MAX_SHARES, TCG_CPU};
 use super::probe::QemuInfo;
 use crate::spec::{Accelerator, MachineSpec, NetworkSpec, Share};
 
@@ -150,7 +150,7 @@ impl Shape {
             accelerator,
             cpu: match accelerator {
                 Accelerator::Kvm => host_cpu(Path::new("/proc/cpuinfo"))?,
-                Accelerator::Tcg | Accelerator::Hvf => "max".to_owned(),
+                Accelerator::Tcg | Accelerator::Hvf => TCG_CPU.to_owned(),
             },
             vcpus: spec.vcpus,
             memory_mib: spec.memory_mib,
