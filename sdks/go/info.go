@@ -123,7 +123,8 @@ type RunInfo struct {
 	Engine              string        `json:"engine"`               // and its version: "qemu 7.2.9"
 	Accelerator         string        `json:"accelerator"`          // kvm, hvf or tcg
 	AcceleratorEvidence []string      `json:"accelerator_evidence"` // what it was chosen by
-	StartMode           string        `json:"start_mode"`           // cold
+	StartMode           string        `json:"start_mode"`           // warm (from a template) or cold (with the kernel)
+	ColdReason          string        `json:"cold_reason"`          // why it was cold
 	Stages              []StageTiming `json:"stages"`               // of the start, in their order
 	Warnings            []string      `json:"warnings"`             // about the engine that was taken
 	AgentVersion        string        `json:"agent_version"`
@@ -366,6 +367,7 @@ type DiskUsage struct {
 	Images     UsageClass   `json:"images"`      // layers, manifests and root filesystems
 	Boxes      UsageClass   `json:"boxes"`       // disks and logs
 	Bundles    UsageClass   `json:"bundles"`     // unpacked kernels and supervisors
+	Templates  UsageClass   `json:"templates"`   // machines that have booted, for warm starts
 	BuildCache UsageClass   `json:"build_cache"` // layers and root filesystems that no image names any more
 	ImageList  []ImageUsage `json:"image_list"`
 	BoxList    []BoxUsage   `json:"box_list"`

@@ -74,6 +74,8 @@ type BoxOptions struct {
 	StartTimeout time.Duration
 	// Security says how much of the jail around the engine is required. Default [SecurityStandard].
 	Security Security
+	// Start says what the machine's start may begin with. Default [StartAuto].
+	Start StartPreference
 	// ExtraHosts are lines for /etc/hosts.
 	ExtraHosts []ExtraHost
 	// DNS are the addresses of name servers. Empty: the host's are asked.
@@ -114,6 +116,7 @@ type wireOptions struct {
 	StopTimeoutMs   *int64            `json:"stop_timeout_ms,omitempty"`
 	StartTimeoutMs  *int64            `json:"start_timeout_ms,omitempty"`
 	Security        Security          `json:"security,omitempty"`
+	Start           StartPreference   `json:"start,omitempty"`
 	ExtraHosts      []ExtraHost       `json:"extra_hosts,omitempty"`
 	DNS             []string          `json:"dns,omitempty"`
 	DNSSearch       []string          `json:"dns_search,omitempty"`
@@ -128,7 +131,7 @@ func (o BoxOptions) wire() wireOptions {
 		Detached: o.Detached, Engine: o.Engine, Platform: o.Platform, TTY: o.TTY, StdinOpen: o.StdinOpen,
 		AutoRemove: o.AutoRemove, PullPolicy: o.PullPolicy, StopSignal: signalText(o.StopSignal),
 		StopTimeoutMs: milliseconds(o.StopTimeout), StartTimeoutMs: milliseconds(o.StartTimeout),
-		Security: o.Security, ExtraHosts: o.ExtraHosts, DNS: o.DNS, DNSSearch: o.DNSSearch,
+		Security: o.Security, Start: o.Start, ExtraHosts: o.ExtraHosts, DNS: o.DNS, DNSSearch: o.DNSSearch,
 	}
 	if o.Entrypoint != nil {
 		wire.Entrypoint = &o.Entrypoint
@@ -242,6 +245,15 @@ const (
 	PullMissing PullPolicy = "missing" // when the home does not have it
 	PullAlways  PullPolicy = "always"
 	PullNever   PullPolicy = "never" // it must be there
+)
+
+// StartPreference says what a machine's start may begin with.
+type StartPreference string
+
+// What a start may begin with.
+const (
+	StartAuto StartPreference = "auto" // a template of the machine's shape if there is one, else the kernel
+	StartCold StartPreference = "cold" // the kernel
 )
 
 // Security says how much of the jail around the engine is required.
