@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use boxlite::{Accelerator, EngineKind, RegistryOptions, Signal};
+use boxlite::{Accelerator, EngineKind, RegistryOptions, Signal, TemplateUse};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,8 @@ pub struct ClientOptions {
     pub engine: Option<EngineKind>,
     /// The accelerator. Absent: `BOXLITE_ACCEL`, else by evidence.
     pub accelerator: Option<Accelerator>,
+    /// Whether boxes start from templates. Absent: `BOXLITE_TEMPLATES`, else `auto`.
+    pub templates: Option<TemplateUse>,
     /// Folder with supervisor, kernel and initramfs. Absent: `BOXLITE_BUNDLE_DIR`, else the
     /// library's own.
     pub bundle_dir: Option<PathBuf>,
@@ -50,6 +52,9 @@ impl ClientOptions {
         }
         if let Some(accelerator) = self.accelerator {
             builder = builder.accelerator(accelerator);
+        }
+        if let Some(templates) = self.templates {
+            builder = builder.templates(templates);
         }
         if let Some(bundle_dir) = self.bundle_dir {
             builder = builder.bundle_dir(bundle_dir);

@@ -26,5 +26,6 @@ pub mod progress;
 mod pump;
 mod runtime;
 mod stream;
+pub mod template;
 pub mod text;
 pub mod version;

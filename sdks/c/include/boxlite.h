@@ -173,7 +173,7 @@ boxlite_code_t boxlite_op_free(boxlite_op_t op);
  */
 
 /* Makes a client; nothing is opened yet. options: "ClientOptions" of docs/json.md (home,
- * engine, accelerator, bundle_dir, registries). */
+ * engine, accelerator, templates, bundle_dir, registries). */
 boxlite_code_t boxlite_client_new(const char *options_json, boxlite_client_t *client, boxlite_error_t **error);
 
 /* Opens the home: makes what is missing and mends what a killed process left. Operations of a
@@ -395,6 +395,27 @@ boxlite_code_t boxlite_image_remove(boxlite_client_t client, const char *referen
 /* Gives an image one more name. */
 boxlite_code_t boxlite_image_tag(boxlite_client_t client, const char *source, const char *target, boxlite_op_t *op,
                                  boxlite_error_t **error);
+
+/* ------------------------------------------------------------------------------------------
+ * Templates
+ *
+ * Machines that have booted, saved for boxes whose machines have the same shape to start from.
+ * They come and go by themselves, as "templates" of "ClientOptions" says; these functions are
+ * for those who want them before the first start, or not any more.
+ */
+
+/* Makes a template, unless there is one of that shape. options: "TemplateOptions". Result: JSON
+ * "TemplateInfo". Takes as long as the start of a machine that boots. */
+boxlite_code_t boxlite_template_create(boxlite_client_t client, const char *options_json, boxlite_op_t *op,
+                                       boxlite_error_t **error);
+
+/* JSON array of "TemplateInfo". */
+boxlite_code_t boxlite_template_list(boxlite_client_t client, boxlite_op_t *op, boxlite_error_t **error);
+
+/* Removes a template, by its key or the beginning of it. Boxes that run are not touched. Result:
+ * JSON "TemplateInfo" of what was removed. */
+boxlite_code_t boxlite_template_remove(boxlite_client_t client, const char *key, boxlite_op_t *op,
+                                       boxlite_error_t **error);
 
 /* ------------------------------------------------------------------------------------------
  * Logging
