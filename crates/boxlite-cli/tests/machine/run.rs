@@ -13,6 +13,17 @@ fn run(more: &[&'static str]) -> Vec<&'static str> {
 
 #[test]
 #[ignore = "starts a machine"]
+fn an_image_is_also_named_by_its_id() {
+    let boxlite = shared();
+    let id = boxlite.ok(["images", "-q", "busybox"]);
+    assert_eq!(
+        boxlite.ok(["run", "--rm", "--pull", "never", id.trim(), "echo", "hi"]),
+        "hi\n"
+    );
+}
+
+#[test]
+#[ignore = "starts a machine"]
 fn a_box_has_its_own_kernel_and_the_images_files() {
     let out = shared().ok(run(&[
         "busybox",

@@ -299,6 +299,9 @@ fn load_source(text: &str) -> Result<Source, ImageLoadError> {
     Ok(Source::DockerArchive { path, reference: None })
 }
 
+/// Fewer digits of an id than this are a name: `cafe` is one.
+const SHORTEST_ID: usize = 6;
+
 /// An image that was asked for, and by what.
 struct Found {
     record: ImageRecord,
@@ -337,6 +340,22 @@ fn find(shared: &Shared, text: &str) -> Result<Found, ImageGetError> {
         (Some(record), true) => Ok(Found { record, name: None }),
         (Some(_), false) => Err(ImageGetError::Ambiguous { image: text.to_owned() }),
         (None, _) => Err(ImageGetError::NotFound { image: text.to_owned() }),
+    }
+}
+
+/// The only image whose id begins as this reference is written, if it can be one's beginning: a
+/// repository of that name is meant only where no image is. Blocking.
+fn by_id(shared: &Shared, reference: &Reference) -> Result<Option<ImageRecord>, StateError> {
+    let familiar = reference.familiar();
+    let text = familiar.strip_suffix(":latest").unwrap_or(&familiar);
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() < SHORTEST_ID || !text.bytes().all(is_hex) {
+        return Ok(None);
+    }
+    match find(shared, text) {
+        Ok(found) => Ok(Some(found.record)),
+        Err(ImageGetError::State(error)) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 

@@ -81,7 +81,12 @@ async fn for_reference(
 ) -> Result<ImageRecord, PullError> {
     if policy != PullPolicy::Always {
         let wanted = reference.clone();
-        let found = shared.blocking(move |shared| super::lookup(shared, &wanted)).await?;
+        let found = shared
+            .blocking(move |shared| match super::lookup(shared, &wanted)? {
+                None => super::by_id(shared, &wanted),
+                found => Ok(found),
+            })
+            .await?;
         let suits = |record: &ImageRecord| {
             platform
                 .is_none_or(|wanted| Platform::parse(&record.platform).is_ok_and(|has| wanted.suits(&has).is_some()))
