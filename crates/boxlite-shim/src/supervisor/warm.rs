@@ -29,7 +29,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 enum Begin {
     Warm {
-        template: Template,
+        template: Box<Template>,
         /// The machine, with all places for volumes filled.
         spec: Box<MachineSpec>,
     },
@@ -67,6 +67,7 @@ impl Start<'_> {
         };
         match Template::find(&templates.dir, &shape) {
             Ok(template) => {
+                let template = Box::new(template);
                 let blank = machine.runtime_dir.join(BLANK_DIR_NAME);
                 let made = match std::fs::create_dir(&blank) {
                     Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
