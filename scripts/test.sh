@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 
 export BOXLITE_TEST_BIN="$PWD/target/release/boxlite"
 export BOXLITE_TEST_BUNDLE_DIR="$PWD/target/bundle"
+export BOXLITE_TEST_KERNEL="$PWD/target/bundle/vmlinux"
+BOXLITE_TEST_AGENT="$PWD/target/$(uname -m)-unknown-linux-gnu/guest/boxlite-agent"; export BOXLITE_TEST_AGENT
 BOXLITE_TEST_FIXTURES=$(scripts/fixtures.sh); export BOXLITE_TEST_FIXTURES
 home=$(mktemp -d "${TMPDIR:-/tmp}/boxlite-test.XXXXXX")
 export BOXLITE_TEST_HOME="$home/home"
@@ -25,6 +27,8 @@ run "units and properties" cargo test --locked --workspace --no-fail-fast || sta
 # Machines are slow under emulation and each has a processor to itself only up to the machine's own.
 run "real machines" cargo test --locked -p boxlite-cli --test machine --no-fail-fast -- --ignored --test-threads="$(nproc)" || status=1
 run "the library on real machines" env BOXLITE_BUNDLE_DIR="$PWD/target/bundle" cargo test --locked -p boxlite --no-fail-fast --tests -- --ignored --test-threads=2 || status=1
+run "the supervisor with real machines" cargo test --locked -p boxlite-shim --no-fail-fast --tests -- --ignored --test-threads=2 || status=1
+run "the agent in real machines" cargo test --locked -p boxlite-agent --no-fail-fast --test machine -- --ignored --test-threads=2 || status=1
 
 awk '/^test result:/ { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1) } }
      END { printf "\n%d passed, %d failed\n", p, f; exit p == 0 }' "$log" || status=1

@@ -122,6 +122,10 @@ pub(crate) struct BoxArgs {
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<u64>,
 
+    /// Seconds that a start may take without showing progress [default: by accelerator]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    start_timeout: Option<u64>,
+
     /// What of the jail around the machine must be there: what this host allows, or all
     #[arg(long, value_name = "LEVEL", default_value = "standard",
           value_parser = PossibleValuesParser::new(["standard", "strict"]).try_map(|word| word.parse::<Security>()))]
@@ -227,6 +231,7 @@ impl BoxArgs {
         if let Some(seconds) = self.stop_timeout {
             options.stop_timeout_ms = seconds.saturating_mul(1000);
         }
+        options.start_timeout_ms = self.start_timeout.map(|seconds| seconds.saturating_mul(1000));
         options.security = self.security;
         if self.cold {
             options.start = StartPreference::Cold;
@@ -306,7 +311,7 @@ mod tests {
             "--name web -it --rm -e A=1 -e LANG -w /srv -u 1:2 -h host --entrypoint sh \
              -v data:/data:ro -p 8080:80 -p 53/udp --network none --add-host db:10.0.0.1 \
              --dns 1.1.1.1 --dns-search lan --cpus 2 -m 1g --disk 20g -l a=b --pull never \
-             --platform linux/arm64 --stop-signal INT --stop-timeout 3 --security strict \
+             --platform linux/arm64 --stop-signal INT --stop-timeout 3 --start-timeout 70 --security strict \
              alpine:3.20 -c true -- -it",
         )
         .unwrap();

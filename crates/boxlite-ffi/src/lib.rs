@@ -2,7 +2,7 @@
 //! is not said here again.
 //!
 //! Every function that is exported has the same shape: it turns its arguments into safe values
-//! ([`text`], [`out`](text)), does its work inside [`error::boundary`], which stops panics and
+//! (`text`, `out`), does its work inside `error::boundary`, which stops panics and
 //! fills in `error`, and returns a [`code`](code::Code). What takes time becomes an [`op`].
 //! No callback crosses the boundary, and nothing is kept for a thread.
 

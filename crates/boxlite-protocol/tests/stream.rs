@@ -35,7 +35,7 @@ impl guest::guest_server::Guest for Echo {
             let output = match input?.input {
                 Some(Input::Stdin(bytes)) => Output::Stdout(bytes),
                 Some(Input::CloseStdin(_)) => Output::Exited(ExitStatus::from_code(0)),
-                _ => Output::Started(ExecStarted { pid: 7 }),
+                _ => Output::Started(ExecStarted { pid: 7, execution: 1 }),
             };
             Ok(ExecOutput { output: Some(output) })
         });
@@ -58,6 +58,18 @@ impl guest::guest_server::Guest for Echo {
         Err(Status::unimplemented(""))
     }
     async fn processes(&self, _: Request<ProcessesRequest>) -> Result<Response<ProcessesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn signal_execution(
+        &self,
+        _: Request<guest::SignalExecutionRequest>,
+    ) -> Result<Response<guest::SignalExecutionResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+    async fn resize_terminal(
+        &self,
+        _: Request<guest::ResizeTerminalRequest>,
+    ) -> Result<Response<guest::ResizeTerminalResponse>, Status> {
         Err(Status::unimplemented(""))
     }
     async fn signal(&self, _: Request<SignalRequest>) -> Result<Response<SignalResponse>, Status> {
@@ -113,7 +125,10 @@ async fn calls_and_streams_after_garbage_and_preamble() {
     send.send(start()).await.unwrap();
     let mut output = client.exec(ReceiverStream::new(receive)).await.unwrap().into_inner();
     let message = output.message().await.unwrap().unwrap();
-    assert_eq!(message.output, Some(Output::Started(ExecStarted { pid: 7 })));
+    assert_eq!(
+        message.output,
+        Some(Output::Started(ExecStarted { pid: 7, execution: 1 }))
+    );
     let bytes = Bytes::from(vec![0xa5; boxlite_protocol::STDIN_CHUNK_BYTES]);
     for _ in 0..20 {
         send.send(ExecInput {

@@ -36,6 +36,16 @@ pub struct BoxHandle {
     name: String,
 }
 
+/// How [`BoxHandle::start_with`] starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct StartOptions {
+    /// How long the start may take without showing progress. Absent: the box's
+    /// ([`BoxOptions::start_timeout_ms`](crate::BoxOptions)).
+    pub timeout: Option<Duration>,
+}
+
 /// How [`BoxHandle::stop`] stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -96,7 +106,15 @@ impl BoxHandle {
     /// [`StartError`] says how far the start came, with the last console lines, the likely
     /// cause and the next command.
     pub async fn start(&self) -> Result<(), StartError> {
-        launch::start(&self.shared, &self.id).await
+        self.start_with(StartOptions::default()).await
+    }
+
+    /// As [`start`](Self::start), this once with other options than the box's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(&self, start: StartOptions) -> Result<(), StartError> {
+        launch::start(&self.shared, &self.id, start).await
     }
 
     /// Starts the machine, and its main process with its streams attached: nothing that it
@@ -105,7 +123,20 @@ impl BoxHandle {
     /// # Errors
     /// As [`start`](Self::start); also when the box has no main process.
     pub async fn start_attached(&self, options: AttachOptions) -> Result<Execution, StartError> {
-        launch::start_attached(&self.shared, &self.id, options).await
+        self.start_attached_with(StartOptions::default(), options).await
+    }
+
+    /// As [`start_attached`](Self::start_attached), this once with other options than the
+    /// box's.
+    ///
+    /// # Errors
+    /// As [`start_attached`](Self::start_attached).
+    pub async fn start_attached_with(
+        &self,
+        start: StartOptions,
+        options: AttachOptions,
+    ) -> Result<Execution, StartError> {
+        launch::start_attached(&self.shared, &self.id, start, options).await
     }
 
     /// Attaches to the main process of the running box. Output begins now; what came

@@ -22,6 +22,7 @@ use crate::config::BoxConfig;
 use crate::connection::Connection;
 use crate::error::{ConnectError, ErrorCode, GetError, Refusal, RefusalReason, StartError, StartFailure, StateError};
 use crate::execution::{Execution, NotStarted};
+use crate::handle::StartOptions;
 use crate::record::{self, StartDetails};
 use crate::shared::Shared;
 
@@ -31,8 +32,8 @@ const MAX_EVENT_BYTES: usize = 1 << 20;
 const LOG_TAIL_LINES: usize = 20;
 
 /// Starts the machine and, unless there is none, the main process.
-pub(crate) async fn start(shared: &Arc<Shared>, id: &BoxId) -> Result<(), StartError> {
-    bring_up(shared, id, false, AttachOptions::default())
+pub(crate) async fn start(shared: &Arc<Shared>, id: &BoxId, start: StartOptions) -> Result<(), StartError> {
+    bring_up(shared, id, false, start, AttachOptions::default())
         .await
         .map(Attempt::succeed)
 }
@@ -41,9 +42,10 @@ pub(crate) async fn start(shared: &Arc<Shared>, id: &BoxId) -> Result<(), StartE
 pub(crate) async fn start_attached(
     shared: &Arc<Shared>,
     id: &BoxId,
+    start: StartOptions,
     options: AttachOptions,
 ) -> Result<Execution, StartError> {
-    let attempt = bring_up(shared, id, true, options).await?;
+    let attempt = bring_up(shared, id, true, start, options).await?;
     let name = &attempt.name;
     let box_dir = shared.home.box_dir(id);
     let connection = Connection::open(box_dir).await.map_err(|source| {
@@ -131,6 +133,7 @@ async fn bring_up(
     shared: &Arc<Shared>,
     id: &BoxId,
     wait_for_attach: bool,
+    start: StartOptions,
     options: AttachOptions,
 ) -> Result<Attempt, StartError> {
     let begun = Instant::now();
@@ -140,6 +143,7 @@ async fn bring_up(
     let request = Request {
         bundle,
         wait_for_attach,
+        start,
         options,
     };
     let (attempt, status) = {
@@ -171,6 +175,7 @@ async fn bring_up(
 struct Request {
     bundle: Bundle,
     wait_for_attach: bool,
+    start: StartOptions,
     options: AttachOptions,
 }
 
@@ -223,6 +228,7 @@ fn spawn(shared: &Arc<Shared>, id: &BoxId, request: &Request) -> Result<(Attempt
         wait_for_attach: request.wait_for_attach,
         size: request.options.size,
         stdin: request.options.stdin,
+        start: request.start,
     })?;
     begin_run(shared, id, &run_id)?;
     match spawn_supervisor(shared, &record, &config, launch_config, lock, request) {

@@ -180,7 +180,7 @@ pub use doctor::{Check, CheckStatus, DoctorReport};
 pub use error::*;
 pub use execution::{ExecOptions, ExecOutput, ExecStdin, Execution, TerminalSize};
 pub use exit_status::ExitStatus;
-pub use handle::{BoxHandle, StopOptions};
+pub use handle::{BoxHandle, StartOptions, StopOptions};
 pub use images::{Credentials, ImageConfigInfo, ImageInfo, ImageRemoval, Images, LayerInfo, LoadOptions, PullOptions};
 pub use info::{
     BoxInfo, BoxState, HostMetrics, JailInfo, ListFilter, Metrics, MissingMeasure, ProcessInfo, PublishedPort, RunInfo,

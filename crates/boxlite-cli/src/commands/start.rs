@@ -1,6 +1,8 @@
 //! `boxlite start`
 
-use boxlite::{AttachOptions, BoxInfo};
+use std::time::Duration;
+
+use boxlite::{AttachOptions, BoxInfo, StartOptions};
 use clap::Args;
 
 use super::run::{start_failure, warn_about_engine};
@@ -23,6 +25,10 @@ pub(crate) struct StartArgs {
     #[arg(short, long)]
     interactive: bool,
 
+    /// Seconds that the start may take without showing progress [default: the box's]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    start_timeout: Option<u64>,
+
     /// Names or ids of boxes
     #[arg(value_name = "BOX", required = true)]
     boxes: Vec<String>,
@@ -31,6 +37,12 @@ pub(crate) struct StartArgs {
 impl StartArgs {
     pub(crate) fn attaches(&self) -> bool {
         self.attach || self.interactive
+    }
+
+    fn options(&self) -> StartOptions {
+        let mut options = StartOptions::default();
+        options.timeout = self.start_timeout.map(Duration::from_secs);
+        options
     }
 }
 
@@ -58,7 +70,12 @@ pub(crate) async fn run(global: &GlobalArgs, args: StartArgs, signals: &mut Sign
     options.stdin = streams.stdin;
     options.size = streams.size();
     let execution = signals
-        .unless_stopped(async { handle.start_attached(options).await.map_err(start_failure) })
+        .unless_stopped(async {
+            handle
+                .start_attached_with(args.options(), options)
+                .await
+                .map_err(start_failure)
+        })
         .await?;
     warn_about_engine(&handle).await;
     let attached = if info.detached {
@@ -85,7 +102,7 @@ async fn in_background(global: &GlobalArgs, args: &StartArgs) -> Result<u8, Fail
             return output::line(name);
         }
         check_background(&info)?;
-        handle.start().await.map_err(start_failure)?;
+        handle.start_with(args.options()).await.map_err(start_failure)?;
         warn_about_engine(&handle).await;
         output::line(name)
     })

@@ -121,7 +121,11 @@ fn an_agent_that_never_says_hello_is_given_up() {
         folder.path(),
         "/bin/busybox echo the last console line > /dev/console; exec /bin/busybox sleep 100000",
     );
-    let said = refusal(&boxlite, |command| command.env("BOXLITE_BUNDLE_DIR", &bundle));
+    let mut command = boxlite.command(["run", "--rm", "--memory", "256m", "--start-timeout", "10", "b", "true"]);
+    let output = command.env("BOXLITE_BUNDLE_DIR", &bundle).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("try:"), "no next command:\n{said}");
     assert!(
         said.contains("nothing moved") && said.contains("the last console line"),
         "{said}"
@@ -136,7 +140,7 @@ fn a_start_that_fails_keeps_the_box_and_the_reason() {
     let bundle = bundle_with_init(folder.path(), "exit 3");
     boxlite.ok(["create", "--name", "kept", "b", "true"]);
     let output = boxlite
-        .command(["start", "kept"])
+        .command(["start", "--start-timeout", "20", "kept"])
         .env("BOXLITE_BUNDLE_DIR", &bundle)
         .output()
         .unwrap();

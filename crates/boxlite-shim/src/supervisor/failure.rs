@@ -116,7 +116,7 @@ fn engine_cause(stderr: &[String]) -> Option<String> {
 pub(crate) fn engine_silent(timeout_ms: u64) -> StartFailure {
     StartFailure {
         cause: Some("the host may be overloaded".to_owned()),
-        hint: Some("try again with a longer start timeout".to_owned()),
+        hint: Some("try again with a longer --start-timeout".to_owned()),
         ..failure(
             Stage::Engine,
             StartFailureCode::EngineFailed,
@@ -181,7 +181,7 @@ pub(crate) fn silent(stage: Stage, silent_ms: u128, console: &Console) -> StartF
     StartFailure {
         evidence,
         cause: Some(cause.to_owned()),
-        hint: Some("try again with a longer start timeout, or with BOXLITE_ACCEL=tcg".to_owned()),
+        hint: Some("try again with a longer --start-timeout, or with BOXLITE_ACCEL=tcg".to_owned()),
         ..failure(
             stage,
             StartFailureCode::GuestSilent,

@@ -14,6 +14,7 @@ use crate::config::BoxConfig;
 use crate::engine;
 use crate::error::{OptionsError, StartError};
 use crate::execution::TerminalSize;
+use crate::handle::StartOptions;
 use crate::options::{Mount, NetworkMode, Protocol, Security, StartPreference};
 use crate::shared::Shared;
 use crate::templates;
@@ -41,6 +42,7 @@ pub(super) struct Inputs<'a> {
     pub(super) wait_for_attach: bool,
     pub(super) size: Option<TerminalSize>,
     pub(super) stdin: bool,
+    pub(super) start: StartOptions,
 }
 
 /// Checks that what is to be mounted is there. Blocking.
@@ -134,7 +136,10 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
         wait_for_attach: inputs.wait_for_attach,
         stop_signal: config.stop_signal.number(),
         stop_grace_ms: options.stop_timeout_ms,
-        start_timeout_ms: options.start_timeout_ms,
+        // Less than a millisecond is none that could be kept.
+        start_timeout_ms: inputs.start.timeout.map_or(options.start_timeout_ms, |timeout| {
+            Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1))
+        }),
         keep_stdin_open: options.stdin_open,
         log_limits: boxlite_shim::log::Limits {
             max_file_bytes: options.log_limits.max_mib.saturating_mul(1 << 20),
