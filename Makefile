@@ -13,7 +13,7 @@ AGENT      := target/$(GUEST_TARGET)/guest/boxlite-agent
 export BOXLITE_BUNDLE := $(CURDIR)/$(BUNDLE)
 
 .DEFAULT_GOAL := build
-.PHONY: build ffi c install demo test test-rust test-machines smoke lint fmt setup setup-build setup-run setup-test kernel bundle fixtures clean help
+.PHONY: build go ffi c install demo test test-rust test-machines smoke lint fmt setup setup-build setup-run setup-test kernel bundle fixtures clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -44,6 +44,9 @@ build: bundle ## target/release/boxlite
 ffi: bundle ## target/release/libboxlite.a and libboxlite.so
 	@$(CARGO) build --locked --release -p boxlite-ffi
 	@scripts/ffi.sh release
+
+go: ffi ## what sdks/go links, put where it finds it
+	@sdks/go/install-archive.sh target/release/libboxlite.a
 
 demo: setup-run build ## an image, a box, its own kernel
 	@scripts/demo.sh target/release/boxlite
