@@ -142,7 +142,11 @@ async fn run(op: Arc<Op>, work: impl Future<Output = Result<Outcome, Failure>> +
         .catch_unwind()
         .await
         .unwrap_or_else(|payload| Err(Failure::panic(payload.as_ref())));
-    op.end(result);
+    // What fails while all is taken down fails for that reason, whatever it says.
+    op.end(match result {
+        Err(_) if stops && closing.is_cancelled() => Err(Failure::closed()),
+        other => other,
+    });
 }
 
 /// What waiting for an operation gave.

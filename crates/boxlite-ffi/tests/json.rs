@@ -1,5 +1,7 @@
 //! The JSON is as docs/json.md says, field by field, and nothing that is no such JSON gets in.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
