@@ -52,7 +52,10 @@ fn text_of(call: impl FnOnce(*mut *mut std::ffi::c_char, *mut *mut boxlite_error
 }
 
 /// Every function that takes a handle. Those that start machines are given none that can start.
-const FUNCTIONS: &[(&str, fn(u64) -> Given)] = {
+/// A name, and what calls the function of that name on a handle.
+type Entry = (&'static str, fn(u64) -> Given);
+
+const FUNCTIONS: &[Entry] = {
     macro_rules! entry {
         ($name:ident as op($($argument:expr),*)) => {
             // SAFETY: texts are NULL or C strings, the places are valid for writing.

@@ -17,8 +17,11 @@ use boxlite_ffi::text::boxlite_string_free;
 use serde_json::{Value, json};
 
 /// An error as data.
+pub(crate) type Failed = Box<Failure>;
+
+/// What is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failed {
+pub(crate) struct Failure {
     pub(crate) code: i32,
     pub(crate) message: String,
     pub(crate) hint: String,
@@ -36,7 +39,7 @@ fn take_error(code: i32, error: *mut boxlite_error_t) -> Failed {
     assert!(!error.is_null(), "code {code} without an error");
     // SAFETY: an error that was just given, freed once.
     unsafe {
-        let failed = Failed {
+        let failed = Failure {
             code,
             message: text(boxlite_error_message(error)),
             hint: text(boxlite_error_hint(error)),
@@ -46,7 +49,7 @@ fn take_error(code: i32, error: *mut boxlite_error_t) -> Failed {
         };
         assert_eq!(boxlite_error_code(error), code);
         boxlite_error_free(error);
-        failed
+        Box::new(failed)
     }
 }
 
@@ -134,6 +137,7 @@ fn take_json(json: *mut c_char) -> Value {
 }
 
 /// Calls an exported function that starts an operation: `op!(boxlite_box_start(handle))`.
+#[allow(clippy::macro_metavars_in_unsafe, reason = "the arguments are the call's own")]
 #[macro_export]
 macro_rules! op {
     ($function:ident($($argument:expr),* $(,)?)) => {
