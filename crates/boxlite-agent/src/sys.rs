@@ -190,7 +190,9 @@ pub(crate) fn place_fd(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
 }
 
 /// Shows `text` as this process's command line.
-pub(crate) fn set_command_line(text: &'static CStr) -> io::Result<()> {
+pub(crate) fn set_command_line(text: &CStr) -> io::Result<()> {
+    // The kernel shows what is in anonymous memory, not what is in a file that is mapped.
+    let text: &'static CStr = Box::leak(text.to_owned().into_boxed_c_str());
     let bytes = text.to_bytes_with_nul();
     let start = bytes.as_ptr() as c_ulong;
     let end = start + bytes.len() as c_ulong;

@@ -287,9 +287,7 @@ async fn ends(client: &mut Client) {
     wait_for(client, "ls -d /sys/fs/cgroup/exec-* | wc -l", "1\n").await;
 
     // The kernel's own kill for want of memory is told apart.
-    let mut hungry = shell("exec yes $(busybox head -c 1000 /dev/zero | tr '\\0' x) | sort > /dev/null");
-    hungry.args = ["sh", "-c", "exec busybox sort /dev/zero"].map(Bytes::from).to_vec();
-    let finished = exec(client, hungry).await;
+    let finished = exec(client, spec(&["eat-memory"])).await;
     assert_eq!(finished.status.how, Some(How::Signal(9)), "{finished:?}");
     assert!(finished.status.out_of_memory);
 

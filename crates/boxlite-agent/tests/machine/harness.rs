@@ -104,11 +104,13 @@ fn rootfs_tree(root: &Path) {
     ] {
         std::os::unix::fs::symlink("busybox", at("bin").join(applet)).unwrap();
     }
-    let mut cc = Command::new("cc");
-    cc.args(["-static", "-O1", "-x", "c", "-o"])
-        .arg(at("bin/map-file"))
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine/map_file.c"));
-    run("gcc", &mut cc);
+    for (source, program) in [("map_file.c", "map-file"), ("eat_memory.c", "eat-memory")] {
+        let mut cc = Command::new("gcc");
+        cc.args(["-static", "-O1", "-x", "c", "-o"])
+            .arg(at("bin").join(program))
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine").join(source));
+        run("gcc", &mut cc);
+    }
     fs::write(
         at("etc/passwd"),
         "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\n",
