@@ -45,13 +45,6 @@ ffi: bundle ## target/release/libboxlite.a and libboxlite.so
 	@$(CARGO) build --locked --release -p boxlite-ffi
 	@scripts/ffi.sh release
 
-c: ffi ## the C examples, in target/c
-	@mkdir -p target/c
-	@for example in sdks/c/examples/*.c; do cc -std=c11 -Wall -Wextra -Wpedantic -Werror -Isdks/c/include -o target/c/$$(basename $$example .c) $$example target/release/libboxlite.a -lpthread -lm -ldl; done
-
-install: ffi ## header, libraries and boxlite.pc, to DESTDIR and PREFIX (/usr/local)
-	@scripts/install.sh "$(or $(PREFIX),/usr/local)" "$(DESTDIR)"
-
 go: ffi ## what sdks/go links, put where it finds it
 	@sdks/go/install-archive.sh target/release/libboxlite.a
 
