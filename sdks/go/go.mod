@@ -2,4 +2,4 @@ module github.com/boxlite-ai/boxlite/sdks/go
 
 go 1.24
 
-require go.uber.org/goleak v1.3.0 // indirect
+require go.uber.org/goleak v1.3.0
