@@ -15,7 +15,7 @@ use boxlite_ffi::image::*;
 use boxlite_ffi::json::*;
 use boxlite_ffi::progress;
 use boxlite_ffi::template::*;
-use harness::{Client, Failed, c, still_life};
+use harness::{Client, Failed, c, op, still_life};
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};

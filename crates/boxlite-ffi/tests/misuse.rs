@@ -17,7 +17,7 @@ use boxlite_ffi::exec::*;
 use boxlite_ffi::image::*;
 use boxlite_ffi::op::*;
 use boxlite_ffi::template::*;
-use harness::{Client, c, call, still_life};
+use harness::{Client, c, call, op, still_life};
 use proptest::prelude::*;
 
 const OK: i32 = 0;

@@ -137,8 +137,6 @@ fn take_json(json: *mut c_char) -> Value {
 }
 
 /// Calls an exported function that starts an operation: `op!(boxlite_box_start(handle))`.
-#[allow(clippy::macro_metavars_in_unsafe, reason = "the arguments are the call's own")]
-#[macro_export]
 macro_rules! op {
     ($function:ident($($argument:expr),* $(,)?)) => {
         $crate::harness::Op::start(|op, error| {
@@ -147,6 +145,7 @@ macro_rules! op {
         })
     };
 }
+pub(crate) use op;
 
 pub(crate) fn optional(json: &Option<CString>) -> *const c_char {
     json.as_ref().map_or(null(), |json| json.as_ptr())

@@ -11,8 +11,8 @@ use boxlite_ffi::image::*;
 use boxlite_ffi::template::*;
 use serde_json::json;
 
+use crate::harness::op;
 use crate::harness::{Client, c, image, shell, start_exec};
-use crate::op;
 use crate::scene::{Scene, info, logs, start, stop, wait};
 
 /// Processes, this one aside, that have a file of this home open: supervisors and engines.

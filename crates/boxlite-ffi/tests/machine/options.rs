@@ -8,8 +8,8 @@ use boxlite_ffi::boxes::*;
 use boxlite_ffi::exec::*;
 use serde_json::json;
 
+use crate::harness::op;
 use crate::harness::{Client, c, image, shell, start_exec, stream};
-use crate::op;
 use crate::scene::{Scene, info, logs, start, stop, wait};
 
 type Case = (&'static [&'static str], fn(&Scene));

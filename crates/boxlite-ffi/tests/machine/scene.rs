@@ -9,8 +9,8 @@ use boxlite_ffi::boxes::*;
 use boxlite_ffi::client::boxlite_client_close;
 use serde_json::{Value, json};
 
+use crate::harness::op;
 use crate::harness::{Client, Failed, c, image};
-use crate::op;
 
 pub(crate) struct Scene {
     pub(crate) folder: tempfile::TempDir,

@@ -8,8 +8,8 @@ use boxlite_ffi::copy::*;
 use boxlite_ffi::exec::*;
 use serde_json::json;
 
+use crate::harness::op;
 use crate::harness::{Op, c, run, shell, start_exec, stream};
-use crate::op;
 use crate::scene::{Scene, stop};
 
 fn exec_wait(exec: u64) -> Op {

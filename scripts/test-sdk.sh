@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# The SDKs, from outside, on real machines. `make ffi` has built the libraries.
+#
+#   scripts/test-sdk.sh c
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
+status=0
+say() { printf '\n== %s\n' "$1"; }
+run() { say "$1"; shift; "$@" || { echo "FAILED: $*" >&2; status=1; }; }
+need() { command -v "$1" > /dev/null || { echo "$1 is missing: apt-get install $2" >&2; exit 1; }; }
+
+symbols() { # FILE, and how nm is to look at it
+  local strange
+  strange=$(nm "$2" --defined-only "$1" | awk 'NF == 3 && $2 ~ /[A-TV-Z]/ { sub(/@.*/, "", $3); print $3 }' | grep -v -e '^boxlite_' -e '^BOXLITE_' || true)
+  [ -z "$strange" ] || { echo "$1 exports: $strange" >&2; return 1; }
+  diff <(nm "$2" --defined-only "$1" | awk 'NF == 3 { sub(/@.*/, "", $3); print $3 }' | grep '^boxlite_' | sort -u) \
+       <(grep -oE '\bboxlite_[a-z_]+\(' sdks/c/include/boxlite.h | tr -d '(' | sort | uniq -c | awk '{ print $2 }' | sort -u | grep -v '_t$') \
+    || { echo "$1 and the header differ" >&2; return 1; }
+}
+
+dialects() {
+  local warnings=(-Wall -Wextra -Wpedantic -Werror -Isdks/c/include -fsyntax-only) standard
+  for standard in c99 c11; do ${CC:-cc} -std=$standard "${warnings[@]}" -x c sdks/c/tests/header.c; done
+  for standard in c++11 c++20; do ${CXX:-c++} -std=$standard "${warnings[@]}" -x c++ sdks/c/tests/header.c; done
+}
+
+fresh() { # a home for one program, removed after it
+  local home result=0
+  home=$(mktemp -d "${TMPDIR:-/tmp}/boxlite-c.XXXXXX")
+  BOXLITE_HOME=$home "${@/HOME_OF_IT/$home}" || result=$?
+  rm -rf "$home"
+  return $result
+}
+
+sanitized() {
+  ${CC:-cc} -std=c99 -D_POSIX_C_SOURCE=200809L -g -fsanitize=address,undefined -Wall -Wextra -Werror -Isdks/c/include \
+    sdks/c/tests/lifecycle.c "$target/release/libboxlite.a" -lm -ldl -lpthread -o "$target/c/lifecycle-asan"
+  fresh "$target/c/lifecycle-asan" "$image" HOME_OF_IT
+}
+
+examples() {
+  local out
+  out=$(fresh "$target/c/run" "$image" sh -c 'echo "a b"; echo err >&2; exit 7' 2> /dev/null) && return 1 || [ $? = 7 ]
+  [ "$out" = "a b" ]
+}
+
+test_c() {
+  need valgrind valgrind; need cmake cmake; need pkg-config pkg-config
+  BOXLITE_TEST_FIXTURES=$(scripts/fixtures.sh); export BOXLITE_TEST_FIXTURES
+  local image="oci:$BOXLITE_TEST_FIXTURES/busybox"
+  run "the header, in every dialect" dialects
+  run "what libboxlite.so exports" symbols "$target/release/libboxlite.so" -D
+  run "what libboxlite.a exports" symbols "$target/release/libboxlite.a" -g
+  run "pages that are written from sources" sdks/c/reference.py --check
+  run "pages that are written from types" scripts/json-docs.py --check
+  run "examples and programs build" sdks/c/build.sh
+  run "an installation, seen from outside" sdks/c/tests/foreign.sh
+  run "the example run.c" examples
+  run "a life" fresh "$target/c/lifecycle" "$image" HOME_OF_IT
+  run "the same under the address sanitizer" sanitized
+  run "the same under valgrind" fresh valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite,indirect \
+    --errors-for-leak-kinds=definite,indirect \
+    --trace-children=no --fair-sched=yes "$target/c/lifecycle" "$image" HOME_OF_IT
+  run "the functions on machines" env BOXLITE_BUNDLE_DIR="$PWD/target/bundle" \
+    cargo test --locked -p boxlite-ffi --test machine -- --ignored --test-threads=2
+}
+
+case ${1:-} in
+  c) test_c ;;
+  *) echo "usage: scripts/test-sdk.sh c" >&2; exit 2 ;;
+esac
+exit $status
