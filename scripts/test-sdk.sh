@@ -21,8 +21,8 @@ symbols() { # FILE, and how nm is to look at it
 
 dialects() {
   local warnings=(-Wall -Wextra -Wpedantic -Werror -Isdks/c/include -fsyntax-only) standard
-  for standard in c99 c11; do ${CC:-cc} -std=$standard "${warnings[@]}" -x c sdks/c/tests/header.c; done
-  for standard in c++11 c++20; do ${CXX:-c++} -std=$standard "${warnings[@]}" -x c++ sdks/c/tests/header.c; done
+  for standard in c99 c11; do ${CC:-cc} -std=$standard "${warnings[@]}" -x c sdks/c/tests/header.c || return 1; done
+  for standard in c++11 c++20; do ${CXX:-c++} -std=$standard "${warnings[@]}" -x c++ sdks/c/tests/header.c || return 1; done
 }
 
 fresh() { # a home for one program, removed after it
@@ -35,14 +35,14 @@ fresh() { # a home for one program, removed after it
 
 sanitized() {
   ${CC:-cc} -std=c99 -D_POSIX_C_SOURCE=200809L -g -fsanitize=address,undefined -Wall -Wextra -Werror -Isdks/c/include \
-    sdks/c/tests/lifecycle.c "$target/release/libboxlite.a" -lm -ldl -lpthread -o "$target/c/lifecycle-asan"
+    sdks/c/tests/lifecycle.c "$target/release/libboxlite.a" -lm -ldl -lpthread -o "$target/c/lifecycle-asan" || return 1
   fresh "$target/c/lifecycle-asan" "$image" HOME_OF_IT
 }
 
 examples() {
-  local out
-  out=$(fresh "$target/c/run" "$image" sh -c 'echo "a b"; echo err >&2; exit 7' 2> /dev/null) && return 1 || [ $? = 7 ]
-  [ "$out" = "a b" ]
+  local out code=0
+  out=$(fresh "$target/c/run" "$image" sh -c 'echo "a b"; echo err >&2; exit 7' 2> /dev/null) || code=$?
+  [ "$out" = "a b" ] && [ $code = 7 ]
 }
 
 test_c() {

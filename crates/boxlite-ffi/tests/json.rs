@@ -265,7 +265,7 @@ fn no_json_does_harm() {
         1 => "[\\[{]{0,400}",
     ];
     with_box(|client, target| {
-        proptest!(ProptestConfig::with_cases(200), |(text in texts)| {
+        proptest!(harness::cases(200), |(text in texts)| {
             let text = text.replace('\0', "");
             for (name, result) in every_entry(client, target, &text) {
                 match result {

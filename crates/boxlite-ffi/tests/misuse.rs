@@ -156,7 +156,7 @@ fn random_calls_give_codes() {
     let home = folder.path().join("home");
     let options = c(&still_life(folder.path()).to_string());
     let steps = proptest::collection::vec((0..FUNCTIONS.len(), which()), 1..120);
-    proptest!(ProptestConfig::with_cases(60), |(steps in steps)| {
+    proptest!(harness::cases(60), |(steps in steps)| {
         let client = Client::open(&home);
         let mut handles = vec![client.0];
         handles.push(op!(boxlite_box_create(client.0, options.as_ptr())).unwrap().handle().unwrap());

@@ -15,7 +15,7 @@ fn run(more: &[&'static str]) -> Vec<&'static str> {
 #[ignore = "starts a machine"]
 fn an_image_is_also_named_by_its_id() {
     let boxlite = shared();
-    let id = boxlite.ok(["images", "-q", "busybox"]);
+    let id = boxlite.ok(["images", "-q", "busybox:latest"]);
     assert_eq!(
         boxlite.ok(["run", "--rm", "--pull", "never", id.trim(), "echo", "hi"]),
         "hi\n"

@@ -261,6 +261,16 @@ pub(crate) fn shell(target: u64, command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// How many random cases are tried: `BOXLITE_FUZZ_CASES` if it is set, for those who have time.
+pub(crate) fn cases(few: u32) -> proptest::test_runner::Config {
+    let wanted = std::env::var("BOXLITE_FUZZ_CASES").ok();
+    let cases = wanted.map_or(few, |text| text.parse().expect("BOXLITE_FUZZ_CASES is a number"));
+    proptest::test_runner::Config {
+        failure_persistence: None,
+        ..proptest::test_runner::Config::with_cases(cases)
+    }
+}
+
 /// Options of a box that needs no fixture and can't be started: a folder with one file.
 pub(crate) fn still_life(folder: &std::path::Path) -> Value {
     let root = folder.join("root");
