@@ -8,9 +8,10 @@ use std::path::Path;
 /// st_blocks counts units of this, whatever the file system's blocks are (stat(2)).
 const ST_BLOCK_BYTES: u64 = 512;
 
-/// The bytes that the file system has allocated for everything below `path`, itself included:
-/// holes count nothing, and a file with several names counts once. What disappears meanwhile
-/// counts nothing; symbolic links are not followed.
+/// The bytes that the file system has allocated for the files below `path`, or for `path` if it
+/// is one: holes count nothing, and a file with several names counts once. Folders count nothing,
+/// so that a home without contents takes no space that a prune would be expected to free. What
+/// disappears meanwhile counts nothing; symbolic links are not followed.
 pub(crate) fn allocated_bytes(path: &Path) -> io::Result<u64> {
     let mut seen = HashSet::new();
     let mut total = 0;
@@ -23,7 +24,6 @@ pub(crate) fn allocated_bytes(path: &Path) -> io::Result<u64> {
         if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert((metadata.dev(), metadata.ino())) {
             continue;
         }
-        total += metadata.blocks() * ST_BLOCK_BYTES;
         if metadata.is_dir() {
             match std::fs::read_dir(&path) {
                 Ok(entries) => {
@@ -34,6 +34,8 @@ pub(crate) fn allocated_bytes(path: &Path) -> io::Result<u64> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
+        } else {
+            total += metadata.blocks() * ST_BLOCK_BYTES;
         }
     }
     Ok(total)
@@ -46,10 +48,11 @@ mod tests {
     #[test]
     fn holes_and_second_names_count_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let empty = allocated_bytes(directory.path()).unwrap();
+        std::fs::create_dir(directory.path().join("folder")).unwrap();
+        assert_eq!(allocated_bytes(directory.path()).unwrap(), 0);
         let file = std::fs::File::create(directory.path().join("hole")).unwrap();
         file.set_len(1 << 30).unwrap();
-        assert!(allocated_bytes(directory.path()).unwrap() < empty + (1 << 20));
+        assert!(allocated_bytes(directory.path()).unwrap() < 1 << 20);
         std::fs::write(directory.path().join("data"), vec![1; 1 << 20]).unwrap();
         std::fs::File::open(directory.path().join("data"))
             .unwrap()
