@@ -221,6 +221,8 @@ pub struct RunChange {
     pub start: Option<Value>,
     /// Published ports.
     pub ports: Option<Value>,
+    /// Whether the box outlives its client in this run.
+    pub detached: Option<bool>,
 }
 
 /// What a row must say for a transition to happen.

@@ -121,7 +121,7 @@ pub(crate) fn update(connection: &Connection, record: &BoxRecord) -> rusqlite::R
         .prepare_cached(
             "UPDATE boxes SET state = ?2, run_id = ?3, started_at_ms = ?4, finished_at_ms = ?5, exit_code = ?6,
                 exit_signal = ?7, oom_killed = ?8, error = ?9, shim_pid = ?10, engine = ?11, accelerator = ?12,
-                start = ?13, ports = ?14 WHERE id = ?1",
+                start = ?13, ports = ?14, detached = ?15 WHERE id = ?1",
         )?
         .execute(params![
             record.id.as_str(),
@@ -138,6 +138,7 @@ pub(crate) fn update(connection: &Connection, record: &BoxRecord) -> rusqlite::R
             record.accelerator,
             to_json_or_none(record.start.as_ref())?,
             to_json_or_none(record.ports.as_ref())?,
+            record.detached,
         ])
         .map(drop)
 }

@@ -183,6 +183,7 @@ impl BoxRecord {
         replace(&mut self.accelerator, change.accelerator);
         replace(&mut self.start, change.start);
         replace(&mut self.ports, change.ports);
+        self.detached = change.detached.unwrap_or(self.detached);
     }
 
     /// The row after a transition that was found to be allowed.

@@ -44,6 +44,9 @@ pub struct StartOptions {
     /// How long the start may take without showing progress. Absent: the box's
     /// ([`BoxOptions::start_timeout_ms`](crate::BoxOptions)).
     pub timeout: Option<Duration>,
+    /// Whether the box outlives this client, this time. Absent: as it was created
+    /// ([`BoxOptions::detached`](crate::BoxOptions)).
+    pub detached: Option<bool>,
 }
 
 /// How [`BoxHandle::stop`] stops.

@@ -18,7 +18,6 @@ use tokio::net::unix::pipe;
 
 use crate::attach::AttachOptions;
 use crate::bundle::Bundle;
-use crate::config::BoxConfig;
 use crate::connection::Connection;
 use crate::error::{ConnectError, ErrorCode, GetError, Refusal, RefusalReason, StartError, StartFailure, StateError};
 use crate::execution::{Execution, NotStarted};
@@ -230,8 +229,9 @@ fn spawn(shared: &Arc<Shared>, id: &BoxId, request: &Request) -> Result<(Attempt
         stdin: request.options.stdin,
         start: request.start,
     })?;
-    begin_run(shared, id, &run_id)?;
-    match spawn_supervisor(shared, &record, &config, launch_config, lock, request) {
+    let detached = request.start.detached.unwrap_or(config.options.detached);
+    begin_run(shared, id, &run_id, detached)?;
+    match spawn_supervisor(shared, &record, detached, launch_config, lock, request) {
         Ok((child, status)) => {
             let attempt = Attempt {
                 shared: Arc::clone(shared),
@@ -268,9 +268,10 @@ fn rootfs(shared: &Shared, record: &BoxRecord) -> Result<PathBuf, StartError> {
     if path.is_file() { Ok(path) } else { Err(missing()) }
 }
 
-fn begin_run(shared: &Shared, id: &BoxId, run_id: &str) -> Result<(), StartError> {
+fn begin_run(shared: &Shared, id: &BoxId, run_id: &str, detached: bool) -> Result<(), StartError> {
     let change = RunChange {
         run_id: Some(run_id.to_owned()),
+        detached: Some(detached),
         ..RunChange::default()
     };
     let begun = shared
@@ -316,12 +317,12 @@ fn fail_run(shared: &Shared, id: &BoxId, run_id: &str, error: &StartError) {
 fn spawn_supervisor(
     shared: &Shared,
     record: &BoxRecord,
-    config: &BoxConfig,
+    detached: bool,
     launch_config: LaunchConfig,
     lock: BoxLock,
     request: &Request,
 ) -> Result<(Child, pipe::Receiver), StartError> {
-    let parent = if config.options.detached {
+    let parent = if detached {
         None
     } else {
         Some(shared.tie(&record.id)?)

@@ -1,9 +1,9 @@
 //! `boxlite restart`
 
+use boxlite::StartOptions;
 use clap::Args;
 
 use super::run::{start_failure, warn_about_engine};
-use super::start::check_background;
 use super::stop::StopHow;
 use crate::cli::GlobalArgs;
 use crate::failure::Failure;
@@ -26,9 +26,10 @@ pub(crate) async fn run(global: &GlobalArgs, args: RestartArgs) -> Result<u8, Fa
     let client = global.client().await?;
     targets::each(&args.boxes, async |name: &str| {
         let handle = client.get(name).await?;
-        check_background(&handle.info().await?)?;
         handle.stop(args.how.options()).await?;
-        handle.start().await.map_err(start_failure)?;
+        let mut options = StartOptions::default();
+        options.detached = Some(true);
+        handle.start_with(options).await.map_err(start_failure)?;
         warn_about_engine(&handle).await;
         output::line(name)
     })

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use boxlite::{AttachOptions, BoxInfo, StartOptions};
+use boxlite::{AttachOptions, StartOptions};
 use clap::Args;
 
 use super::run::{start_failure, warn_about_engine};
 use crate::cli::GlobalArgs;
-use crate::failure::{Failure, Report};
+use crate::failure::Failure;
 use crate::session::{self, Attached, Streams};
 use crate::signals::Signals;
 use crate::{output, targets};
@@ -42,6 +42,8 @@ impl StartArgs {
     fn options(&self) -> StartOptions {
         let mut options = StartOptions::default();
         options.timeout = self.start_timeout.map(Duration::from_secs);
+        // A box that nobody is attached to outlives the command that starts it, as docker's does.
+        options.detached = (!self.attaches()).then_some(true);
         options
     }
 }
@@ -97,27 +99,12 @@ async fn in_background(global: &GlobalArgs, args: &StartArgs) -> Result<u8, Fail
     let client = global.client().await?;
     targets::each(&args.boxes, async |name: &str| {
         let handle = client.get(name).await?;
-        let info = handle.info().await?;
-        if info.state == boxlite::BoxState::Running {
+        if handle.info().await?.state == boxlite::BoxState::Running {
             return output::line(name);
         }
-        check_background(&info)?;
         handle.start_with(args.options()).await.map_err(start_failure)?;
         warn_about_engine(&handle).await;
         output::line(name)
     })
     .await
-}
-
-/// Refuses to start a box that would end with this command, at once.
-pub(crate) fn check_background(info: &BoxInfo) -> Result<(), Failure> {
-    if info.detached {
-        return Ok(());
-    }
-    Err(Report::new(format_args!(
-        "box {} was made by a run in the foreground, and ends with the command that starts it",
-        info.name
-    ))
-    .hint(format!("boxlite start --attach {}", info.name))
-    .into())
 }

@@ -256,6 +256,31 @@ fn rm_leaves_nothing() {
 
 #[test]
 #[ignore = "starts a machine"]
+fn a_box_of_a_run_is_started_again_in_the_background() {
+    let boxlite = shared();
+    let name = unique("again");
+    boxlite.ok([
+        "run",
+        "--memory",
+        "256m",
+        "--name",
+        &name,
+        "busybox",
+        "sh",
+        "-c",
+        "[ -e /again ] && exec sleep 1000; touch /again",
+    ]);
+    assert_eq!(boxlite.state(&name), "stopped");
+    boxlite.ok(["start", &name]);
+    assert_eq!(boxlite.state(&name), "running");
+    assert_eq!(boxlite.inspect(&name)["detached"], true);
+    boxlite.ok(["restart", "-t", "0", &name]);
+    assert_eq!(boxlite.ok(["exec", &name, "cat", "/again"]), "");
+    boxlite.ok(["rm", "-f", &name]);
+}
+
+#[test]
+#[ignore = "starts a machine"]
 fn a_detached_box_is_found_by_other_processes() {
     let boxlite = shared();
     let name = unique("detached");

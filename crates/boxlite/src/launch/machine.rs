@@ -146,7 +146,7 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
             max_files: options.log_limits.files.saturating_add(1),
         },
         remove_disk_on_exit: options.auto_remove,
-        parent_watch: !options.detached,
+        parent_watch: !inputs.start.detached.unwrap_or(options.detached),
         box_dir,
     })
 }
