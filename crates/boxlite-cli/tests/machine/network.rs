@@ -1,7 +1,8 @@
 //! Outbound network, `--network none`, published ports.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use crate::harness::{shared, text};
 
@@ -81,6 +82,38 @@ fn ports_are_published_and_shown() {
         udp_address.starts_with("127.0.0.1:") && !udp_address.ends_with(":0"),
         "{shown}"
     );
+}
+
+#[test]
+#[ignore = "starts a machine"]
+fn datagrams_of_a_published_port_come_back() {
+    let boxlite = shared();
+    let running = boxlite.sleeper("debian", &["-p", "0:5000/udp"]);
+    running.sh(
+        "cat > /tmp/echo.py <<'END'
+import os, socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('0.0.0.0', 5000))
+if os.fork(): os._exit(0)
+os.setsid()
+for fd in range(3): os.dup2(os.open('/dev/null', os.O_RDWR), fd)
+while True:
+    data, peer = s.recvfrom(2000)
+    s.sendto(data.upper(), peer)
+END
+python3 /tmp/echo.py",
+    );
+    let shown = boxlite.ok(["port", &running.name, "5000/udp"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(shown.trim()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut reply = [0; 100];
+    // Datagrams may be lost; ten in a row are not.
+    let length = (0..10).find_map(|_| {
+        socket.send(b"hello").unwrap();
+        socket.recv(&mut reply).ok()
+    });
+    assert_eq!(&reply[..length.expect("an answer")], b"HELLO");
 }
 
 #[test]

@@ -19,6 +19,20 @@ async fn has_process(handle: &BoxHandle, command: &str) -> bool {
 
 #[tokio::test]
 #[ignore = "starts real machines; `make test` runs it"]
+async fn an_idle_box_reaps_orphans() {
+    let scene = Scene::new();
+    let (_client, handle) = started(&scene).await;
+    // Each shell leaves its child behind, to process 1 of the box.
+    let left = "i=0; while [ $i -lt 20 ]; do sh -c 'sleep 0.1 & echo $!'; i=$((i+1)); done";
+    let orphans = shell(&handle, left).await;
+    assert_eq!(orphans.lines().count(), 20);
+    let pids = orphans.split_whitespace().collect::<Vec<_>>().join(" ");
+    let script = format!("for pid in {pids}; do [ ! -e /proc/$pid ] || echo $pid; done");
+    eventually("the end of all orphans", || async { shell(&handle, &script).await.is_empty() }).await;
+}
+
+#[tokio::test]
+#[ignore = "starts real machines; `make test` runs it"]
 async fn executions_are_what_they_are_asked_to_be() {
     let scene = Scene::new();
     let (_client, handle) = started(&scene).await;
