@@ -47,3 +47,15 @@ pub(crate) fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
     // descriptors, and FILES is not among the flags.
     unsafe { rustix::thread::unshare_unsafe(flags) }
 }
+
+/// The processor's time stamp counter (RDTSC); `None` where there is none.
+pub(crate) fn time_stamp_counter() -> Option<u64> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: every x86-64 processor has the instruction; it reads a register. Only a process
+        // that forbade it to itself (PR_SET_TSC of prctl(2)) may not; this one never does.
+        Some(unsafe { core::arch::x86_64::_rdtsc() })
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}

@@ -78,6 +78,8 @@ pub(crate) enum BootDescriptors {
         initramfs: RawFd,
         /// A file that is to be the guest's memory, which a template is made of.
         ram: Option<RawFd>,
+        /// Of the time stamp counter that the guest will read, where it is known.
+        tsc_khz: Option<u32>,
     },
     /// It goes on where a template's guest stood: nothing of the kernel's file is needed.
     Template {
@@ -109,10 +111,15 @@ pub(crate) fn arguments(
         arguments.add("-sandbox", sandbox);
     }
     match fds.boot {
-        BootDescriptors::Kernel { kernel, initramfs, .. } => {
+        BootDescriptors::Kernel {
+            kernel,
+            initramfs,
+            tsc_khz,
+            ..
+        } => {
             arguments.add("-kernel", descriptor_path(kernel));
             arguments.add("-initrd", descriptor_path(initramfs));
-            arguments.add("-append", kernel_command_line(&spec.kernel_args_extra)?);
+            arguments.add("-append", kernel_command_line(tsc_khz, &spec.kernel_args_extra)?);
         }
         // Where the state is comes on the control channel, behind what is to be known of it.
         BootDescriptors::Template { .. } => arguments.add("-incoming", "defer"),
@@ -243,9 +250,12 @@ fn descriptor_path(fd: RawFd) -> String {
     format!("/proc/self/fd/{fd}")
 }
 
-fn kernel_command_line(extra: &[String]) -> Result<String, InvalidSpec> {
+fn kernel_command_line(tsc_khz: Option<u32>, extra: &[String]) -> Result<String, InvalidSpec> {
     // quiet: a serial port is slow under emulation; what matters (a panic) is printed anyway.
     let mut line = "quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on dummy.numdummies=0".to_owned();
+    if let Some(khz) = tsc_khz {
+        line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable"));
+    }
     for argument in extra {
         if argument.is_empty() || !argument.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(InvalidSpec::KernelArgument(argument.clone()));

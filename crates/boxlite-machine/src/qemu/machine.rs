@@ -24,7 +24,7 @@ use super::qmp::{Event, Qmp, QmpError};
 use super::refused_port::refused_port;
 use super::start_error::{FileRole, StartError};
 use super::template::Template;
-use super::usernet;
+use super::{tsc, usernet};
 use crate::jail::process::{ENGINE_FD, Message, REPORT_FD, SPEC_FD, Spec};
 use crate::jail::report::SYSTEM_CALL_FILTER;
 use crate::jail::{Confinement, JailReport};
@@ -124,6 +124,13 @@ impl Machine {
         options: StartOptions<'_>,
     ) -> Result<Self, StartError> {
         let began = Instant::now();
+        // KVM tells its guests itself; a template's guest learnt it when that was made.
+        let tsc_khz = match (accelerator, &options.boot) {
+            (Accelerator::Tcg, Boot::Kernel | Boot::IntoFile { .. }) => {
+                tokio::task::spawn_blocking(tsc::frequency_khz).await.unwrap_or_default()
+            }
+            _ => None,
+        };
         let mut confinement = Confinement::of(spec, accelerator, options.uid_seed);
         check_shares(spec)?;
         let mut engine_fds = EngineFds::default();
@@ -145,6 +152,7 @@ impl Machine {
                     kernel: engine_fds.push(kernel),
                     initramfs: engine_fds.push(initramfs),
                     ram: None,
+                    tsc_khz,
                 };
                 (boot, None)
             }
@@ -154,6 +162,7 @@ impl Machine {
                     kernel: engine_fds.push(kernel),
                     initramfs: engine_fds.push(initramfs),
                     ram: Some(engine_fds.push(open_memory(ram)?)),
+                    tsc_khz,
                 };
                 confinement.writable.push(ram.to_owned());
                 (boot, None)

@@ -9,6 +9,7 @@ mod qmp;
 mod refused_port;
 mod start_error;
 pub mod template;
+mod tsc;
 mod usernet;
 
 pub use command_line::{InvalidSpec, MAX_SHARES};

@@ -17,7 +17,7 @@ use crate::spec::{Accelerator, MachineSpec, NetworkSpec, Share};
 
 /// Grows by 1 whenever a template of before can't be gone on from: other devices, other
 /// options of the engine, another protocol between agent and host before its first byte.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// How many volumes the machines of one shape have places for.
 const VOLUME_PLACES: [usize; 3] = [0, 1, MAX_SHARES];
 /// A manifest larger than this is not one of ours.
@@ -148,10 +148,7 @@ impl Shape {
             engine_version: qemu.version.to_string(),
             engine_mtime_ns: qemu.mtime_ns,
             accelerator,
-            cpu: match accelerator {
-                Accelerator::Kvm => host_cpu(Path::new("/proc/cpuinfo"))?,
-                Accelerator::Tcg | Accelerator::Hvf => TCG_CPU.to_owned(),
-            },
+            cpu: guest_cpu(accelerator)?,
             vcpus: spec.vcpus,
             memory_mib: spec.memory_mib,
             kernel: file(&spec.kernel)?,
@@ -183,8 +180,7 @@ impl Shape {
             && same(&self.kernel)
             && same(&self.initramfs)
             && FileIdentity::of(&self.engine).is_ok_and(|now| now.mtime_ns == self.engine_mtime_ns)
-            && (self.accelerator != Accelerator::Kvm
-                || host_cpu(Path::new("/proc/cpuinfo")).is_ok_and(|cpu| cpu == self.cpu))
+            && guest_cpu(self.accelerator).is_ok_and(|cpu| cpu == self.cpu)
     }
 
     /// `spec` with as many shares as the shape has places; those to spare lead to `blank`, an
@@ -204,13 +200,28 @@ impl Shape {
     }
 }
 
-/// What KVM's guests see of the host's processor.
-fn host_cpu(cpuinfo: &Path) -> Result<String, ShapeError> {
+/// What a guest sees of the processor: under KVM nearly all, under emulation how fast its
+/// time stamp counter runs, which follows from the model.
+fn guest_cpu(accelerator: Accelerator) -> Result<String, ShapeError> {
+    let cpuinfo = Path::new("/proc/cpuinfo");
+    match accelerator {
+        Accelerator::Kvm => host_cpu(
+            cpuinfo,
+            &["vendor_id", "cpu family", "model", "stepping", "microcode", "flags"],
+        ),
+        Accelerator::Tcg | Accelerator::Hvf => {
+            let host = host_cpu(cpuinfo, &["vendor_id", "cpu family", "model", "model name", "stepping"])?;
+            Ok(format!("{TCG_CPU} on {host}"))
+        }
+    }
+}
+
+/// Some fields of the host's first processor.
+fn host_cpu(cpuinfo: &Path, fields: &[&str]) -> Result<String, ShapeError> {
     let text = std::fs::read_to_string(cpuinfo).map_err(|source| ShapeError::File {
         path: cpuinfo.to_owned(),
         source,
     })?;
-    let fields = ["vendor_id", "cpu family", "model", "stepping", "microcode", "flags"];
     let first = text.split("\n\n").next().unwrap_or_default();
     let values = first
         .lines()

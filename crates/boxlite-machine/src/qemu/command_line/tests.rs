@@ -10,6 +10,7 @@ const FDS: Descriptors = Descriptors {
         kernel: 8,
         initramfs: 9,
         ram: None,
+        tsc_khz: Some(2_596_144),
     },
     rootfs: Some(10),
     disk: Some(11),
@@ -84,7 +85,7 @@ fn disks_are_given_as_descriptors_with_their_serials() {
     assert!(line.contains(" -blockdev driver=raw,node-name=disk,file=disk-file,discard=unmap,detect-zeroes=unmap "));
     assert!(line.find("drive=rootfs") < line.find("drive=disk"));
     assert!(line.contains(
-        " -append quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on dummy.numdummies=0 boxlite.x=1 "
+        " -append quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on dummy.numdummies=0 tsc_early_khz=2596144 tsc=reliable boxlite.x=1 "
     ));
 }
 
