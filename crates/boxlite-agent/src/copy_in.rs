@@ -9,7 +9,7 @@
 use std::{
     ffi::{CString, OsStr},
     fs::File,
-    io::{self, BufReader, Read as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::{
@@ -37,6 +37,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     agent::Agent,
+    archive_pipe::{Archive, ArchivePipe},
     child::{self, Helper},
     copy_error::CopyError,
     launch::read_user_file,
@@ -119,11 +120,11 @@ fn unpack(start: &CopyInStart, archive: BorrowedFd<'_>) -> Result<CopyInResponse
     let archive = archive
         .try_clone_to_owned()
         .map_err(|error| CopyError::system("open", b"the archive", error))?;
-    unpack_from(File::from(archive), &start.path, owner)
+    unpack_from(ArchivePipe::new(archive), &start.path, owner)
 }
 
 fn unpack_from(
-    archive: impl io::Read,
+    archive: impl Archive,
     destination: &[u8],
     owner: Option<(u32, u32)>,
 ) -> Result<CopyInResponse, CopyError> {
@@ -150,7 +151,6 @@ struct Unpacker {
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// Times of directories, which change while they are filled.
     directories: Vec<(Vec<u8>, Timestamp)>,
-    buffer: Vec<u8>,
 }
 
 /// An entry's attributes beside its kind.
@@ -184,11 +184,10 @@ impl Unpacker {
             owner,
             parent: None,
             directories: Vec::new(),
-            buffer: vec![0; READ_BYTES],
         })
     }
 
-    fn unpack<R: io::Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<(), CopyError> {
+    fn unpack<A: Archive>(&mut self, entry: &Entry, reader: &mut Reader<BufReader<A>>) -> Result<(), CopyError> {
         let path = normal(&entry.path)?;
         let attributes = self.attributes(entry)?;
         if path.is_empty() {
@@ -335,23 +334,34 @@ impl Unpacker {
         Ok((fd, name))
     }
 
-    fn write<R: io::Read>(
+    fn write<A: Archive>(
         &mut self,
         file: &File,
         entry: &Entry,
-        reader: &mut Reader<R>,
+        reader: &mut Reader<BufReader<A>>,
         path: &[u8],
     ) -> Result<(), CopyError> {
         let failed = |error: io::Error| CopyError::system("write to", path, error);
+        let failed_archive = |error: io::Error| CopyError::system("read", b"the archive", error);
         while let Some(extent) = reader.next_extent()? {
             let mut offset = extent.offset;
             loop {
-                let count = reader.read_extent(&mut self.buffer)?;
-                if count == 0 {
+                let moved = reader.move_extent(|archive, rest| {
+                    if archive.buffer().is_empty()
+                        && let Some(moved) = archive.get_ref().splice(file, offset, rest).map_err(failed)?
+                    {
+                        return Ok(moved);
+                    }
+                    let data = archive.fill_buf().map_err(failed_archive)?;
+                    let count = data.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+                    file.write_all_at(&data[..count], offset).map_err(failed)?;
+                    archive.consume(count);
+                    Ok::<_, CopyError>(count as u64)
+                })?;
+                if moved == 0 {
                     break;
                 }
-                file.write_all_at(&self.buffer[..count], offset).map_err(failed)?;
-                offset += count as u64;
+                offset += moved;
             }
         }
         // A hole at the end has no data that would make the file longer.

@@ -35,6 +35,7 @@ use tonic::Status;
 
 use crate::{
     agent::Agent,
+    archive_pipe::{ArchivePipe, Sink},
     child::{self, Helper},
     copy_error::CopyError,
     stat_path::check_path,
@@ -118,10 +119,10 @@ fn pack(request: &CopyOutRequest, archive: BorrowedFd<'_>) -> Result<(), CopyErr
     let archive = archive
         .try_clone_to_owned()
         .map_err(|error| CopyError::system("open", b"the archive", error))?;
-    pack_to(File::from(archive), &request.path, request.follow_link)
+    pack_to(ArchivePipe::new(archive), &request.path, request.follow_link)
 }
 
-fn pack_to(archive: impl Write, path: &[u8], follow: bool) -> Result<(), CopyError> {
+fn pack_to(archive: impl Sink, path: &[u8], follow: bool) -> Result<(), CopyError> {
     let name = match Path::new(OsStr::from_bytes(path)).file_name() {
         Some(name) => name.as_bytes().to_vec(),
         // The root, or a path that ends with `..`.
@@ -140,8 +141,8 @@ fn pack_to(archive: impl Write, path: &[u8], follow: bool) -> Result<(), CopyErr
     Ok(())
 }
 
-struct Packer<W: Write> {
-    writer: Writer<W>,
+struct Packer<S: Sink> {
+    writer: Writer<BufWriter<S>>,
     /// Where files with several names were packed first, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -156,7 +157,7 @@ struct Level {
     names: Vec<CString>,
 }
 
-impl<W: Write> Packer<W> {
+impl<S: Sink> Packer<S> {
     fn pack_tree(&mut self, path: &CStr, name: Vec<u8>, follow: bool) -> Result<(), CopyError> {
         let mut levels: Vec<Level> = Vec::new();
         levels.extend(self.pack_one(CWD, path, name, follow, None)?);
@@ -238,7 +239,10 @@ impl<W: Write> Packer<W> {
                         };
                         self.writer.append(&entry, data)?;
                     }
-                    None => self.writer.append(&entry, &file)?,
+                    None => self.writer.append_moved(&entry, |archive, rest| {
+                        archive.flush()?;
+                        archive.get_mut().move_from(&file, rest)
+                    })?,
                 }
                 Ok(None)
             }
@@ -504,7 +508,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_not_found() {
-        let error = pack_to(Vec::new(), b"/no/such/path", false).unwrap_err();
+        let error = pack_to(&mut Vec::new(), b"/no/such/path", false).unwrap_err();
         assert_eq!(Status::from(error).code(), tonic::Code::NotFound);
     }
 }

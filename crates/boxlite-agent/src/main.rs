@@ -8,6 +8,7 @@
 #![cfg(target_os = "linux")]
 
 mod agent;
+mod archive_pipe;
 mod boot;
 mod cgroup;
 mod child;

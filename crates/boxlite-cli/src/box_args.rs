@@ -86,7 +86,7 @@ pub(crate) struct BoxArgs {
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
 
-    /// Number of vCPUs, whole ones [default: 1]
+    /// Number of vCPUs, whole ones [default: 2]
     #[arg(long, value_name = "N", value_parser = cpus::parse)]
     cpus: Option<u32>,
 

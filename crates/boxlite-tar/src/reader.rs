@@ -192,6 +192,39 @@ impl<R: Read> Reader<R> {
         })
     }
 
+    /// Has `mover` take bytes of the piece that [`next_extent`](Self::next_extent) gave from the
+    /// source itself, for those that can move them without a copy. It gets the source and how
+    /// much is left of the piece, and says how much it took; 0 at the piece's end.
+    ///
+    /// # Errors
+    /// The mover's; and when it takes nothing, because the archive is truncated.
+    pub fn move_extent<E: From<ReadError>>(
+        &mut self,
+        mover: impl FnOnce(&mut R, u64) -> Result<u64, E>,
+    ) -> Result<u64, E> {
+        if self.state == State::Failed {
+            return Err(ReadError::Failed.into());
+        }
+        let body = &self.body;
+        let rest = match body.extents.get(body.current) {
+            Some(extent) if body.position >= extent.offset => extent.offset + extent.size - body.position,
+            _ => 0,
+        };
+        if rest == 0 {
+            return Ok(0);
+        }
+        // What it took of the source before it failed is not known.
+        let moved = mover(&mut self.source, rest).inspect_err(|_| self.state = State::Failed)?;
+        if moved == 0 || moved > rest {
+            self.state = State::Failed;
+            return Err(self.end_within("the data of a file").into());
+        }
+        self.offset += moved;
+        self.body.position += moved;
+        self.body.stored -= moved;
+        Ok(moved)
+    }
+
     fn guarded<T>(&mut self, action: impl FnOnce(&mut Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
         if self.state == State::Failed {
             return Err(ReadError::Failed);

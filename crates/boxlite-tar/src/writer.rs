@@ -93,14 +93,55 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the entry can't be expressed, the data is too short, or the sink fails.
     pub fn append(&mut self, entry: &Entry, data: impl Read) -> Result<(), WriteError> {
-        let lossy = || String::from_utf8_lossy(&entry.path).into_owned();
+        let expected = self.begin(entry)?;
+        let (copied, failure) = self.copy(data, expected)?;
+        self.end(entry, copied, failure)
+    }
+
+    /// As [`append`](Self::append), of a file whose data `mover` takes into the sink itself, for
+    /// those that can move it without a copy. It gets the sink and how much is left, and says how
+    /// much it moved; 0 when there is no more. An error of it is the data's.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_moved(
+        &mut self,
+        entry: &Entry,
+        mut mover: impl FnMut(&mut W, u64) -> io::Result<u64>,
+    ) -> Result<(), WriteError> {
+        let expected = self.begin(entry)?;
+        let mut moved = 0;
+        let mut failure = None;
+        while moved < expected {
+            match mover(&mut self.sink, expected - moved) {
+                Ok(0) => break,
+                Ok(count) => moved += count.min(expected - moved),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        self.end(entry, moved, failure)
+    }
+
+    /// Writes an entry's header; how much data is to follow it.
+    fn begin(&mut self, entry: &Entry) -> Result<u64, WriteError> {
         let header = Header::new(entry)?;
         self.sink.write_all(&header.bytes)?;
-        if entry.kind != EntryKind::File {
-            return Ok(());
-        }
-        let expected = entry.stored_size();
-        let (copied, failure) = self.copy(data, expected)?;
+        Ok(match entry.kind {
+            EntryKind::File => entry.stored_size(),
+            _ => 0,
+        })
+    }
+
+    /// Fills up what there was too little of, so that what follows is found.
+    fn end(&mut self, entry: &Entry, copied: u64, failure: Option<io::Error>) -> Result<(), WriteError> {
+        let lossy = || String::from_utf8_lossy(&entry.path).into_owned();
+        let expected = match entry.kind {
+            EntryKind::File => entry.stored_size(),
+            _ => 0,
+        };
         self.write_zeros(expected - copied)?;
         self.write_zeros(expected.next_multiple_of(BLOCK_BYTES as u64) - expected)?;
         match failure {

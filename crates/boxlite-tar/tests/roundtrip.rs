@@ -4,7 +4,7 @@
 
 use std::io::Read;
 
-use boxlite_tar::{Entry, EntryKind, Extent, Limits, ReadError, Reader, Timestamp, Writer};
+use boxlite_tar::{Entry, EntryKind, Extent, Limits, ReadError, Reader, Timestamp, WriteError, Writer};
 use proptest::prelude::*;
 
 fn read_all(archive: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, ReadError> {
@@ -321,4 +321,52 @@ fn what_no_archive_can_hold_is_refused() {
         writer.append(&entry, std::io::empty()).unwrap_err();
     }
     assert_eq!(writer.finish().unwrap(), [0; 1024]);
+}
+
+/// What moves data itself, past the reader's and the writer's buffers, gets just the data.
+#[test]
+fn data_is_moved_by_others() {
+    let mut entry = Entry::new("f", EntryKind::File);
+    entry.size = 1000;
+    let content: Vec<u8> = (0..1000_u32).map(|byte| byte as u8).collect();
+    let mut writer = Writer::new(Vec::new());
+    let mut rest = &content[..];
+    writer
+        .append_moved(&entry, |sink, left| {
+            assert_eq!(left, rest.len() as u64);
+            let (piece, after) = rest.split_at(rest.len().min(300));
+            sink.extend_from_slice(piece);
+            rest = after;
+            Ok(piece.len() as u64)
+        })
+        .unwrap();
+    let mut short = entry.clone();
+    short.path = "short".into();
+    let error = writer.append_moved(&short, |_, _| Ok(0)).unwrap_err();
+    assert!(
+        matches!(error, WriteError::DataTooShort { missing: 1000, .. }),
+        "{error}"
+    );
+    let archive = writer.finish().unwrap();
+
+    let mut reader = Reader::new(&archive[..], Limits::default());
+    assert_eq!(reader.next_entry().unwrap().unwrap().path, b"f");
+    assert_eq!(reader.next_extent().unwrap().unwrap().size, 1000);
+    let mut moved = Vec::new();
+    let mut piece = |source: &mut &[u8], left: u64| {
+        let (piece, after) = source.split_at(usize::try_from(left.min(300)).unwrap());
+        moved.extend_from_slice(piece);
+        *source = after;
+        Ok::<_, ReadError>(piece.len() as u64)
+    };
+    for expected in [300, 300, 300, 100, 0] {
+        assert_eq!(reader.move_extent(&mut piece).unwrap(), expected);
+    }
+    assert_eq!(moved, content);
+    // The one that was too short is filled up, and what follows is found.
+    assert_eq!(reader.next_entry().unwrap().unwrap().path, b"short");
+    reader.next_extent().unwrap();
+    let error = reader.move_extent(|_, _| Ok::<_, ReadError>(0)).unwrap_err();
+    assert!(matches!(error, ReadError::UnexpectedEnd { .. }), "{error}");
+    assert!(matches!(reader.next_entry(), Err(ReadError::Failed)));
 }

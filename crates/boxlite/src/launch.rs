@@ -322,11 +322,7 @@ fn spawn_supervisor(
     lock: BoxLock,
     request: &Request,
 ) -> Result<(Child, pipe::Receiver), StartError> {
-    let parent = if detached {
-        None
-    } else {
-        Some(shared.tie(&record.id)?)
-    };
+    let parent = if detached { None } else { Some(shared.tie(&record.id)?) };
     let shim = request.bundle.shim();
     let launch = Launch {
         shim: &shim,

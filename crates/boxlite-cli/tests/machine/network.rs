@@ -89,8 +89,7 @@ fn ports_are_published_and_shown() {
 fn datagrams_of_a_published_port_come_back() {
     let boxlite = shared();
     let running = boxlite.sleeper("debian", &["-p", "0:5000/udp"]);
-    running.sh(
-        "cat > /tmp/echo.py <<'END'
+    running.sh("cat > /tmp/echo.py <<'END'
 import os, socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(('0.0.0.0', 5000))
@@ -101,8 +100,7 @@ while True:
     data, peer = s.recvfrom(2000)
     s.sendto(data.upper(), peer)
 END
-python3 /tmp/echo.py",
-    );
+python3 /tmp/echo.py");
     let shown = boxlite.ok(["port", &running.name, "5000/udp"]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(shown.trim()).unwrap();

@@ -126,9 +126,9 @@ impl Machine {
         let began = Instant::now();
         // KVM tells its guests itself; a template's guest learnt it when that was made.
         let tsc_khz = match (accelerator, &options.boot) {
-            (Accelerator::Tcg, Boot::Kernel | Boot::IntoFile { .. }) => {
-                tokio::task::spawn_blocking(tsc::frequency_khz).await.unwrap_or_default()
-            }
+            (Accelerator::Tcg, Boot::Kernel | Boot::IntoFile { .. }) => tokio::task::spawn_blocking(tsc::frequency_khz)
+                .await
+                .unwrap_or_default(),
             _ => None,
         };
         let mut confinement = Confinement::of(spec, accelerator, options.uid_seed);

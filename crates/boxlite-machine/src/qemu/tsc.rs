@@ -33,7 +33,9 @@ pub(super) fn frequency_khz() -> Option<u32> {
 fn frequency(cycles: u64, elapsed_ns: u64) -> Option<u32> {
     let khz = u128::from(cycles) * 1_000_000 / u128::from(elapsed_ns.max(1));
     // Anything else is no counter of a processor that Linux runs on.
-    u32::try_from(khz).ok().filter(|khz| (100_000..=10_000_000).contains(khz))
+    u32::try_from(khz)
+        .ok()
+        .filter(|khz| (100_000..=10_000_000).contains(khz))
 }
 
 /// The time in nanoseconds and the counter at that time.

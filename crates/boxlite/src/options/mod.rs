@@ -12,8 +12,9 @@ use crate::signal::Signal;
 
 pub(crate) use validate::validate;
 
-/// vCPUs of a box when nothing is said.
-pub const DEFAULT_CPUS: u32 = 1;
+/// vCPUs of a box when nothing is said: one for the program and one for what serves it, which
+/// doubles how fast files and output go in and out.
+pub const DEFAULT_CPUS: u32 = 2;
 /// Memory of a box in MiB when nothing is said.
 pub const DEFAULT_MEMORY_MIB: u64 = 512;
 /// Writable disk of a box in MiB when nothing is said (sparse: it costs what is written).

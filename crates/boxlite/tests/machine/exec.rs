@@ -28,7 +28,10 @@ async fn an_idle_box_reaps_orphans() {
     assert_eq!(orphans.lines().count(), 20);
     let pids = orphans.split_whitespace().collect::<Vec<_>>().join(" ");
     let script = format!("for pid in {pids}; do [ ! -e /proc/$pid ] || echo $pid; done");
-    eventually("the end of all orphans", || async { shell(&handle, &script).await.is_empty() }).await;
+    eventually("the end of all orphans", || async {
+        shell(&handle, &script).await.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
