@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::watch;
 use tonic::Status;
 
-use crate::{boot::Boot, execution::Control, first_process::FirstProcess, spaces::Spaces};
+use crate::{boot::Boot, execution::Control, first_process::FirstProcess, prepared::Prepared, spaces::Spaces};
 
 /// How far the machine is.
 #[derive(Debug, Default)]
@@ -75,6 +75,8 @@ pub(crate) struct Agent {
     /// The agent's own PID namespace, to come back to after a fork into the box's.
     pub(crate) own_pid_namespace: io::Result<OwnedFd>,
     serving_after: Mutex<Option<Duration>>,
+    /// Until it is some box's.
+    prepared: Mutex<Option<Prepared>>,
     phase: Mutex<Phase>,
     executions: watch::Sender<usize>,
     execution_numbers: AtomicU64,
@@ -89,12 +91,23 @@ impl Agent {
             boot,
             own_pid_namespace: std::fs::File::open("/proc/self/ns/pid").map(Into::into),
             serving_after: Mutex::default(),
+            prepared: Mutex::default(),
             phase: Mutex::default(),
             executions: watch::Sender::new(0),
             execution_numbers: AtomicU64::new(1),
             listed: Mutex::default(),
             end: watch::Sender::new(false),
         }
+    }
+
+    /// Keeps what the box will be made of.
+    pub(crate) fn keep_prepared(&self, prepared: Prepared) {
+        *lock(&self.prepared) = Some(prepared);
+    }
+
+    /// What was prepared, once.
+    pub(crate) fn take_prepared(&self) -> Option<Prepared> {
+        lock(&self.prepared).take()
     }
 
     /// Notes the first time that the stream was open.

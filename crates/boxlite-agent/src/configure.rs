@@ -2,27 +2,25 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
 use boxlite_protocol::guest::{ConfigureRequest, ConfigureResponse};
-use rustix::pipe::{PipeFlags, pipe_with};
 use tonic::Status;
 
 use crate::{
     agent::{Agent, BoxState},
-    boot::set_sysctl,
     cgroup,
-    child::{self, Child},
+    child::{self, LookError},
     disks::{self, FindDiskError},
     entropy,
-    etc::{self, EtcFiles},
+    etc::EtcFiles,
     first_process,
-    network::{self, NetworkError},
+    network::NetworkError,
+    prepared::{PrepareBoxError, Prepared},
     rootfs::Assembly,
-    spaces::Spaces,
-    sys,
+    spaces::{Root, Spaces},
     volumes::{self, VolumeError},
 };
 
@@ -39,6 +37,8 @@ pub(crate) enum ConfigureError {
     Random(#[source] io::Error),
     #[error("set the clock: {0}")]
     Clock(#[source] io::Error),
+    #[error(transparent)]
+    Prepare(#[from] PrepareBoxError),
     #[error(transparent)]
     Disk(#[from] FindDiskError),
     #[error(transparent)]
@@ -73,23 +73,17 @@ impl From<ConfigureError> for Status {
     }
 }
 
-/// What programs for containers rely on.
-const SYSCTLS: [(&str, &str); 5] = [
-    // ping(8) for everyone, and web servers that are not root.
-    ("net/ipv4/ping_group_range", "0 2147483647"),
-    ("net/ipv4/ip_unprivileged_port_start", "0"),
-    // What search engines and other users of many mappings ask for.
-    ("vm/max_map_count", "1048576"),
-    ("fs/inotify/max_user_watches", "1048576"),
-    ("fs/inotify/max_user_instances", "8192"),
-];
-
 /// Serves Configure.
 pub(crate) async fn configure(agent: &Agent, request: ConfigureRequest) -> Result<ConfigureResponse, Status> {
     let claim = agent.begin_configure()?;
     let began = Instant::now();
     check(&request)?;
-    let (state, mounts) = make_box(&request).await?;
+    let prepared = match agent.take_prepared() {
+        Some(prepared) => prepared,
+        // It could not be made, or a Configure that failed has used it up.
+        None => Prepared::make().await.map_err(ConfigureError::from)?,
+    };
+    let (state, mounts) = make_box(&request, prepared).await?;
     if request.idle {
         let first = first_process::start_idle(&state.spaces, &state.boot_id).map_err(ConfigureError::Idle)?;
         state.set_first(Some(first));
@@ -137,19 +131,23 @@ fn check(request: &ConfigureRequest) -> Result<(), ConfigureError> {
     Ok(())
 }
 
-async fn make_box(request: &ConfigureRequest) -> Result<(BoxState, Duration), ConfigureError> {
+async fn make_box(request: &ConfigureRequest, prepared: Prepared) -> Result<(BoxState, Duration), ConfigureError> {
+    let Prepared {
+        namespaces,
+        etc,
+        disks,
+        interfaces,
+    } = prepared;
     let volumes = volumes::plan(&request.volumes)?;
     entropy::reseed(&request.entropy).map_err(ConfigureError::Random)?;
     entropy::set_clock(request.unix_time_ns).map_err(ConfigureError::Clock)?;
-    for (name, value) in SYSCTLS {
-        set_sysctl(name, value);
-    }
-    let disk = disks::find(&request.disk_serial)?;
-    let rootfs = disks::find(&request.rootfs_serial)?;
-    network::configure(request.network.as_ref())?;
+    let disk = disks.find(&request.disk_serial)?;
+    let rootfs = disks.find(&request.rootfs_serial)?;
+    interfaces.configure(request.network.as_ref())?;
     let mounting = Instant::now();
-    let etc = etc::create(request).map_err(ConfigureError::Etc)?;
-    let spaces = assemble(&Assembly {
+    let etc = etc.fill(request).map_err(ConfigureError::Etc)?;
+    let root = assemble(&Assembly {
+        namespaces: &namespaces,
         rootfs_device: disks::device(&rootfs),
         disk_device: disks::device(&disk),
         hostname: &request.hostname,
@@ -159,44 +157,22 @@ async fn make_box(request: &ConfigureRequest) -> Result<(BoxState, Duration), Co
     })
     .await?;
     let EtcFiles { boot_id, .. } = etc;
+    let spaces = Spaces::new(namespaces, root);
     let state = BoxState::new(spaces, request.hostname.clone(), boot_id, [disk, rootfs]);
     Ok((state, mounting.elapsed()))
 }
 
-/// Has a child put the box's root together and opens the namespaces that it made.
-async fn assemble(assembly: &Assembly<'_>) -> Result<Spaces, ConfigureError> {
-    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| ConfigureError::Fork(error.into()));
-    let (report, reporter): (OwnedFd, OwnedFd) = pipe()?;
-    let (hold, release) = pipe()?;
+/// Has a child put the box's root together and opens what of it the agent uses.
+async fn assemble(assembly: &Assembly<'_>) -> Result<Root, ConfigureError> {
     let group = cgroup::open_box().map_err(ConfigureError::Fork)?;
-    match sys::fork(false, Some(group.as_fd())).map_err(ConfigureError::Fork)? {
-        sys::Fork::Child => {
-            drop(release);
-            if let Err(error) = assembly.build() {
-                let _ = rustix::io::write(&reporter, error.to_string().as_bytes());
-                sys::exit(1);
-            }
-            // The end of the report is the sign that all is there; the end of `hold`
-            // that the agent has what it needs of this process.
-            drop(reporter);
-            let _ = rustix::io::read(&hold, &mut [0; 1]);
-            sys::exit(0)
-        }
-        sys::Fork::Parent(pid, pidfd) => {
-            drop(reporter);
-            let child = Child::adopt(pid, pidfd).map_err(ConfigureError::Fork)?;
-            let message = child::read_to_end(report).await.map_err(ConfigureError::Fork)?;
-            if !message.is_empty() {
-                return Err(ConfigureError::Assemble {
-                    message: String::from_utf8_lossy(&message).into_owned(),
-                });
-            }
-            let spaces = Spaces::open(child.pid()).map_err(ConfigureError::Spaces)?;
-            drop(release);
-            child.wait().await;
-            Ok(spaces)
-        }
-    }
+    let build = || assembly.build().map_err(|error| error.to_string());
+    child::look_into(group.as_fd(), build, Root::open)
+        .await
+        .map_err(|error| match error {
+            LookError::Fork(error) => ConfigureError::Fork(error),
+            LookError::Work(message) => ConfigureError::Assemble { message },
+            LookError::Look(error) => ConfigureError::Spaces(error),
+        })
 }
 
 #[cfg(test)]

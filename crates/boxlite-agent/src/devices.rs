@@ -1,10 +1,10 @@
 //! The box's /dev: what programs expect of a container, and nothing of the machine's
 //! own devices.
 
-use std::{fs, io, os::unix::fs::symlink, path::Path};
+use std::{io, os::unix::fs::symlink, path::Path};
 
 use rustix::{
-    fs::{CWD, FileType, Mode, chmod, makedev, mknodat},
+    fs::{CWD, FileType, Mode, chmod, makedev, mkdirat, mknodat},
     mount::{MountFlags, mount},
 };
 
@@ -30,12 +30,12 @@ const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
 ];
 
-/// Mounts and fills `/dev` of this process's root.
-pub(crate) fn create() -> io::Result<()> {
-    let dev = Path::new("/dev");
+/// Mounts a `/dev` at `dev` and fills it.
+pub(crate) fn create(dev: &Path) -> io::Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("tmpfs", dev, "tmpfs", MountFlags::NOSUID, Some(c"mode=755,size=65536k"))?;
-    fs::create_dir(dev.join("net"))?;
+    let for_all = Mode::from_raw_mode(0o755);
+    mkdirat(CWD, dev.join("net"), for_all)?;
     for (name, major, minor) in NODES {
         let path = dev.join(name);
         // The machine's console belongs to root; all else is for everyone.
@@ -47,7 +47,7 @@ pub(crate) fn create() -> io::Result<()> {
         symlink(target, dev.join(name))?;
     }
     for name in ["pts", "shm", "mqueue"] {
-        fs::create_dir(dev.join(name))?;
+        mkdirat(CWD, dev.join(name), for_all)?;
     }
     mount(
         "devpts",

@@ -7,37 +7,49 @@ use std::{
 
 /// No disk has the serial number.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FindDiskError {
-    #[error("list the disks: {0}")]
-    List(#[source] io::Error),
-    #[error("no disk has the serial {serial:?}; there are: {}", found.join(", "))]
-    Missing { serial: String, found: Vec<String> },
+#[error("no disk has the serial {serial:?}; there are: {}", found.join(", "))]
+pub(crate) struct FindDiskError {
+    serial: String,
+    found: Vec<String>,
 }
 
-/// The kernel's name (`vda`) of the disk with the virtio-blk serial number `serial`.
-pub(crate) fn find(serial: &str) -> Result<String, FindDiskError> {
-    find_in(Path::new("/sys/block"), serial)
+/// The machine's disks. All machines of one template have the same, with other contents.
+#[derive(Debug)]
+pub(crate) struct Disks {
+    /// Serial number and the kernel's name (`vda`).
+    found: Vec<(String, String)>,
 }
 
-fn find_in(block: &Path, serial: &str) -> Result<String, FindDiskError> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(block).map_err(FindDiskError::List)? {
-        let entry = entry.map_err(FindDiskError::List)?;
-        let Ok(own) = fs::read_to_string(entry.path().join("serial")) else {
-            // Loop devices have none.
-            continue;
-        };
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if own.trim_end() == serial {
-            return Ok(name);
-        }
-        found.push(format!("{name} ({})", own.trim_end()));
+impl Disks {
+    /// Looks at what there is, without reading from a disk.
+    pub(crate) fn list() -> io::Result<Self> {
+        Self::list_in(Path::new("/sys/block"))
     }
-    found.sort();
-    Err(FindDiskError::Missing {
-        serial: serial.to_owned(),
-        found,
-    })
+
+    fn list_in(block: &Path) -> io::Result<Self> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(block)? {
+            let entry = entry?;
+            // Loop devices have none.
+            if let Ok(serial) = fs::read_to_string(entry.path().join("serial")) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                found.push((serial.trim_end().to_owned(), name));
+            }
+        }
+        found.sort();
+        Ok(Disks { found })
+    }
+
+    /// The kernel's name of the disk with the virtio-blk serial number `serial`.
+    pub(crate) fn find(&self, serial: &str) -> Result<String, FindDiskError> {
+        match self.found.iter().find(|(own, _)| own == serial) {
+            Some((_, name)) => Ok(name.clone()),
+            None => Err(FindDiskError {
+                serial: serial.to_owned(),
+                found: self.found.iter().map(|(own, name)| format!("{name} ({own})")).collect(),
+            }),
+        }
+    }
 }
 
 /// The device file of a disk.
@@ -58,8 +70,9 @@ mod tests {
                 fs::write(block.path().join(name).join("serial"), serial).unwrap();
             }
         }
-        assert_eq!(find_in(block.path(), "rootfs").unwrap(), "vdb");
-        let error = find_in(block.path(), "vda").unwrap_err().to_string();
+        let disks = Disks::list_in(block.path()).unwrap();
+        assert_eq!(disks.find("rootfs").unwrap(), "vdb");
+        let error = disks.find("vda").unwrap_err().to_string();
         assert!(error.contains("vda (disk), vdb (rootfs)"), "{error}");
     }
 }

@@ -3,9 +3,10 @@
 //! to them; what it wrote is gone with the next start, as with other container tools.
 
 use std::{
-    fs, io,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    fs,
+    io::{self, Write as _},
+    os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
+    path::Path,
 };
 
 use boxlite_protocol::guest::{ConfigureRequest, HostEntry, Network};
@@ -18,8 +19,7 @@ use crate::entropy;
 
 /// The mounts of the generated files, not attached anywhere yet.
 pub(crate) struct EtcFiles {
-    /// Where each goes. Those with `false` go there only when the image has no such
-    /// file or an empty one.
+    /// Where each goes, and when.
     pub(crate) mounts: Vec<(&'static str, OwnedFd, Replace)>,
     /// For /proc/sys/kernel/random/boot_id.
     pub(crate) boot_id: OwnedFd,
@@ -37,46 +37,83 @@ pub(crate) enum Replace {
 /// A directory of the agent's own for the time of making the files.
 const WORKSHOP: &str = "/run/etc";
 
-/// Makes the files.
-pub(crate) fn create(request: &ConfigureRequest) -> io::Result<EtcFiles> {
-    fs::create_dir_all(WORKSHOP)?;
-    mount(
-        "etc",
-        WORKSHOP,
-        "tmpfs",
-        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
-        Some(c"size=4m,mode=755"),
-    )?;
-    let result = create_in(Path::new(WORKSHOP), request);
-    // The file system lives on in the mounts of its files.
-    unmount(WORKSHOP, UnmountFlags::DETACH)?;
-    result
+/// A file without content yet, and a mount of it that is not attached anywhere.
+#[derive(Debug)]
+struct Blank {
+    file: fs::File,
+    mount: OwnedFd,
 }
 
-fn create_in(dir: &Path, request: &ConfigureRequest) -> io::Result<EtcFiles> {
-    let make = |name: &str, content: &str| -> io::Result<OwnedFd> {
-        let path: PathBuf = dir.join(name);
-        fs::write(&path, content)?;
-        Ok(open_tree(
-            CWD,
-            &path,
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-        )?)
-    };
-    let mut mounts = vec![("/etc/hosts", make("hosts", &hosts(request))?, Replace::Always)];
-    if !request.hostname.is_empty() {
-        let content = format!("{}\n", request.hostname);
-        mounts.push(("/etc/hostname", make("hostname", &content)?, Replace::Always));
+impl Blank {
+    fn make(dir: &Path, name: &str) -> io::Result<Self> {
+        let path = dir.join(name);
+        let file = fs::File::create_new(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = open_tree(CWD, &path, flags)?;
+        Ok(Blank { file, mount })
     }
-    if let Some(content) = request.network.as_ref().and_then(resolver) {
-        mounts.push(("/etc/resolv.conf", make("resolv.conf", &content)?, Replace::Always));
+
+    fn fill(mut self, content: &str) -> io::Result<OwnedFd> {
+        self.file.write_all(content.as_bytes())?;
+        Ok(self.mount)
     }
-    if !request.machine_id.is_empty() {
-        let content = format!("{}\n", request.machine_id);
-        mounts.push(("/etc/machine-id", make("machine-id", &content)?, Replace::WhenUnset));
+}
+
+/// The files before their contents are known.
+#[derive(Debug)]
+pub(crate) struct Workshop {
+    hosts: Blank,
+    hostname: Blank,
+    resolver: Blank,
+    machine_id: Blank,
+    boot_id: Blank,
+}
+
+impl Workshop {
+    /// Makes the files, in a file system of their own.
+    pub(crate) fn open() -> io::Result<Self> {
+        fs::create_dir_all(WORKSHOP)?;
+        mount(
+            "etc",
+            WORKSHOP,
+            "tmpfs",
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+            Some(c"size=4m,mode=755"),
+        )?;
+        let result = Self::open_in(Path::new(WORKSHOP));
+        // The file system lives on in the mounts of its files.
+        unmount(WORKSHOP, UnmountFlags::DETACH)?;
+        result
     }
-    let boot_id = make("boot_id", &format!("{}\n", entropy::uuid()?))?;
-    Ok(EtcFiles { mounts, boot_id })
+
+    fn open_in(dir: &Path) -> io::Result<Self> {
+        Ok(Workshop {
+            hosts: Blank::make(dir, "hosts")?,
+            hostname: Blank::make(dir, "hostname")?,
+            resolver: Blank::make(dir, "resolv.conf")?,
+            machine_id: Blank::make(dir, "machine-id")?,
+            boot_id: Blank::make(dir, "boot_id")?,
+        })
+    }
+
+    /// Writes what `request` says into them.
+    pub(crate) fn fill(self, request: &ConfigureRequest) -> io::Result<EtcFiles> {
+        let mut mounts = vec![("/etc/hosts", self.hosts.fill(&hosts(request))?, Replace::Always)];
+        if !request.hostname.is_empty() {
+            let content = format!("{}\n", request.hostname);
+            mounts.push(("/etc/hostname", self.hostname.fill(&content)?, Replace::Always));
+        }
+        if let Some(content) = request.network.as_ref().and_then(resolver) {
+            mounts.push(("/etc/resolv.conf", self.resolver.fill(&content)?, Replace::Always));
+        }
+        if !request.machine_id.is_empty() {
+            let content = format!("{}\n", request.machine_id);
+            mounts.push(("/etc/machine-id", self.machine_id.fill(&content)?, Replace::WhenUnset));
+        }
+        let boot_id = self.boot_id.fill(&format!("{}\n", entropy::uuid()?))?;
+        Ok(EtcFiles { mounts, boot_id })
+    }
 }
 
 /// hosts(5): the loopback names, the box's own name, then what was asked for.

@@ -27,6 +27,7 @@ mod launch;
 mod metrics;
 mod network;
 mod port;
+mod prepared;
 mod processes;
 mod rootfs;
 mod service;
@@ -44,7 +45,7 @@ use boxlite_protocol::{
     AGENT_PORT_NAME, guest::guest_server::GuestServer, preamble, transport, version::RequireVersion,
 };
 
-use crate::{agent::Agent, boot::Boot, console::log, service::Service};
+use crate::{agent::Agent, boot::Boot, console::log, prepared::Prepared, service::Service};
 
 fn main() -> ExitCode {
     let boot = Boot::begin();
@@ -73,6 +74,11 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves one host after the other until a shutdown was answered.
 async fn serve(agent: Arc<Agent>) {
+    match Prepared::make().await {
+        Ok(prepared) => agent.keep_prepared(prepared),
+        // Configure tries again, and tells the host.
+        Err(error) => log!("{error}"),
+    }
     log!("waiting for the host");
     let mut failures: u32 = 0;
     let device = port::Device::open(AGENT_PORT_NAME).await;

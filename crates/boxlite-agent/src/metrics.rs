@@ -32,7 +32,7 @@ pub(crate) fn read(state: &BoxState) -> MetricsResponse {
     }
     let uptime = clock_gettime(ClockId::Boottime);
     // Of an overlay these are the figures of its upper file system, the disk.
-    let (disk_used_bytes, disk_total_bytes) = fstatvfs(&state.spaces.root)
+    let (disk_used_bytes, disk_total_bytes) = fstatvfs(state.spaces.root())
         .map(|disk| {
             let used = disk.f_blocks.saturating_sub(disk.f_bfree);
             (used * disk.f_frsize, disk.f_blocks * disk.f_frsize)

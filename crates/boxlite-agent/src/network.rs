@@ -1,11 +1,15 @@
 //! The box's interfaces: loopback always, one Ethernet interface if there is one.
 
-use std::{fs, io, net::Ipv4Addr, path::Path};
+use std::{fs, io, net::Ipv4Addr, os::fd::OwnedFd, path::Path};
 
 use boxlite_protocol::guest::Network;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use crate::sys::{self, InterfaceChange};
+use crate::{
+    boot::set_sysctl,
+    console::log,
+    sys::{self, InterfaceChange},
+};
 
 /// Why the network is not as the host wants it.
 #[derive(Debug, thiserror::Error)]
@@ -80,65 +84,104 @@ fn parse_cidr(text: &str) -> Option<(Ipv4Addr, Ipv4Addr)> {
     Some((address.parse().ok()?, mask.into()))
 }
 
-/// Brings loopback up, and the interface of `network` with its address and route.
-pub(crate) fn configure(network: Option<&Network>) -> Result<(), NetworkError> {
-    let change = |interface: &str, step| {
-        let interface = interface.to_owned();
-        move |source| NetworkError::Change {
-            step,
-            interface,
-            source,
-        }
-    };
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .map_err(|error| change("lo", "open a socket")(error.into()))?;
-    sys::change_interface(&socket, "lo", InterfaceChange::Up).map_err(change("lo", "bring up"))?;
-    let Some(network) = network.filter(|network| !network.mac.is_empty()) else {
-        return Ok(());
-    };
-    let plan = Plan::parse(network)?;
-    let class = Path::new("/sys/class/net");
-    let name = find(class, plan.mac).ok_or_else(|| NetworkError::NoInterface {
-        mac: network.mac.clone(),
-    })?;
-    let apply = |step, request| sys::change_interface(&socket, &name, request).map_err(change(&name, step));
-    if address_of(class, &name) != Some(plan.mac) {
-        apply("take down", InterfaceChange::Down)?;
-        apply("set the Ethernet address", InterfaceChange::Mac(plan.mac))?;
-    }
-    apply("set the address", InterfaceChange::Address(plan.address))?;
-    apply("set the netmask", InterfaceChange::Netmask(plan.netmask))?;
-    apply("bring up", InterfaceChange::Up)?;
-    if let Some(gateway) = plan.gateway {
-        match sys::add_default_route(&socket, gateway) {
-            // From a Configure that failed later on.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => result.map_err(change(&name, "set the default route"))?,
-        }
-    }
-    Ok(())
+/// The machine's Ethernet interfaces. They are up before it is known which box this is.
+#[derive(Debug, Default)]
+pub(crate) struct Interfaces {
+    /// Names and addresses; in a machine from a template those are the template's.
+    devices: Vec<(String, [u8; 6])>,
 }
 
-/// The interface with the address `mac`; else the only one that is a device: in a
-/// machine from a template it still has the template's address.
-fn find(class: &Path, mac: [u8; 6]) -> Option<String> {
-    let mut devices: Vec<String> = fs::read_dir(class)
-        .ok()?
-        .flatten()
-        .filter(|entry| entry.path().join("device").exists())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    if let Some(name) = devices.iter().find(|name| address_of(class, name) == Some(mac)) {
-        return Some(name.clone());
+impl Interfaces {
+    /// Brings them up, and loopback. What fails here is tried again, and told, when the host
+    /// says what it wants.
+    pub(crate) fn bring_up() -> Self {
+        let class = Path::new("/sys/class/net");
+        let interfaces = Self::list_in(class);
+        for (name, _) in &interfaces.devices {
+            // The host's side has no IPv6; an address made from the template's would stay.
+            set_sysctl(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "1");
+        }
+        let names = interfaces.devices.iter().map(|(name, _)| name.as_str());
+        if let Ok(socket) = socket() {
+            for name in names.chain(["lo"]) {
+                if let Err(error) = sys::change_interface(&socket, name, InterfaceChange::Up) {
+                    log!("bring up {name}: {error}");
+                }
+            }
+        }
+        interfaces
     }
-    match devices.len() {
-        1 => devices.pop(),
-        _ => None,
+
+    fn list_in(class: &Path) -> Self {
+        let mut devices: Vec<_> = fs::read_dir(class)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.path().join("device").exists())
+            .filter_map(|entry| {
+                let mac = fs::read_to_string(entry.path().join("address")).ok()?;
+                Some((
+                    entry.file_name().to_string_lossy().into_owned(),
+                    parse_mac(mac.trim_end())?,
+                ))
+            })
+            .collect();
+        devices.sort();
+        Interfaces { devices }
+    }
+
+    /// The interface with the address `mac`; else the only one.
+    fn find(&self, mac: [u8; 6]) -> Option<&(String, [u8; 6])> {
+        let same = self.devices.iter().find(|(_, own)| *own == mac);
+        same.or(match self.devices.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        })
+    }
+
+    /// Gives the interface of `network` its addresses and the route.
+    pub(crate) fn configure(&self, network: Option<&Network>) -> Result<(), NetworkError> {
+        let change = |interface: &str, step| {
+            let interface = interface.to_owned();
+            move |source| NetworkError::Change {
+                step,
+                interface,
+                source,
+            }
+        };
+        let Some(network) = network.filter(|network| !network.mac.is_empty()) else {
+            return Ok(());
+        };
+        let plan = Plan::parse(network)?;
+        let (name, mac) = self.find(plan.mac).ok_or_else(|| NetworkError::NoInterface {
+            mac: network.mac.clone(),
+        })?;
+        let socket = socket().map_err(change(name, "open a socket"))?;
+        let apply = |step, request| sys::change_interface(&socket, name, request).map_err(change(name, step));
+        if *mac != plan.mac {
+            apply("set the Ethernet address", InterfaceChange::Mac(plan.mac))?;
+        }
+        apply("set the address", InterfaceChange::Address(plan.address))?;
+        apply("set the netmask", InterfaceChange::Netmask(plan.netmask))?;
+        apply("bring up", InterfaceChange::Up)?;
+        if let Some(gateway) = plan.gateway {
+            match sys::add_default_route(&socket, gateway) {
+                // From a Configure that failed later on.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result.map_err(change(name, "set the default route"))?,
+            }
+        }
+        Ok(())
     }
 }
 
-fn address_of(class: &Path, name: &str) -> Option<[u8; 6]> {
-    parse_mac(fs::read_to_string(class.join(name).join("address")).ok()?.trim_end())
+fn socket() -> io::Result<OwnedFd> {
+    Ok(socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 #[cfg(test)]
@@ -192,14 +235,18 @@ mod tests {
             }
         };
         let wanted = [2, 0, 0, 0, 0, 7];
-        assert_eq!(find(class.path(), wanted), None);
+        let find = || {
+            let interfaces = Interfaces::list_in(class.path());
+            interfaces.find(wanted).map(|(name, _)| name.clone())
+        };
+        assert_eq!(find(), None);
         add("lo", "00:00:00:00:00:00", false);
         add("eth0", "02:00:00:00:00:01", true);
-        assert_eq!(find(class.path(), wanted).as_deref(), Some("eth0"));
+        assert_eq!(find().as_deref(), Some("eth0"));
         add("eth1", "02:00:00:00:00:02", true);
-        assert_eq!(find(class.path(), wanted), None);
+        assert_eq!(find(), None);
         add("eth2", "02:00:00:00:00:07", true);
-        assert_eq!(find(class.path(), wanted).as_deref(), Some("eth2"));
+        assert_eq!(find().as_deref(), Some("eth2"));
     }
 
     proptest! {

@@ -12,28 +12,31 @@ use std::{
 
 use boxlite_protocol::guest::Volume;
 use rustix::{
-    fs::CWD,
-    mount::{
-        MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_change, mount_move, move_mount,
-        unmount,
-    },
+    fs::{CWD, Mode, OFlags, openat},
+    mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, mount_move, move_mount, unmount},
     process::{chdir, chroot, umask},
     system::sethostname,
 };
 
 use crate::{
-    devices,
     etc::{EtcFiles, Replace},
-    spaces::Spaces,
-    sys, volumes,
+    spaces::Namespaces,
+    volumes,
 };
 
 const LOWER: &str = "/run/rootfs";
 const DISK: &str = "/run/disk";
 const MERGED: &str = "/run/box";
+/// Where the layers are put together.
+pub(crate) const LAYERS: [&str; 3] = [LOWER, DISK, MERGED];
+/// Where the box's /dev and /sys wait for its root.
+pub(crate) const VIEW_OF_DEVICES: &str = "/run/dev";
+pub(crate) const VIEW_OF_KERNEL: &str = "/run/sys";
 
 /// What the child is to mount.
 pub(crate) struct Assembly<'a> {
+    /// Prepared, and without a box yet.
+    pub(crate) namespaces: &'a Namespaces,
     pub(crate) rootfs_device: PathBuf,
     pub(crate) disk_device: PathBuf,
     pub(crate) hostname: &'a str,
@@ -60,19 +63,18 @@ fn step<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Assemb
 }
 
 impl Assembly<'_> {
-    /// Gives this process, a forked child in the box's control group, the box's namespaces
-    /// and its root.
+    /// Moves this process, a forked child in the box's control group, into the box's
+    /// namespaces and gives them the box's root.
     pub(crate) fn build(&self) -> Result<(), AssembleError> {
-        sys::unshare(Spaces::FLAGS).map_err(step("make the box's namespaces"))?;
-        umask(rustix::fs::Mode::empty());
-        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-            .map_err(step("make mounts private"))?;
+        self.namespaces.enter().map_err(step("enter the box's namespaces"))?;
+        umask(Mode::empty());
         if !self.hostname.is_empty() {
             sethostname(self.hostname.as_bytes()).map_err(step(format!("set the host name {:?}", self.hostname)))?;
         }
         self.mount_layers()?;
+        let views = Views::open().map_err(step("open the prepared /dev and /sys"))?;
         enter_root().map_err(step("make the box's root file system the root"))?;
-        self.mount_kernel_views()?;
+        views.attach()?;
         self.mount_etc()?;
         for dir in self.volume_dirs {
             create_dirs(Path::new(dir)).map_err(step(format!("create the image's volume {dir:?}")))?;
@@ -84,9 +86,6 @@ impl Assembly<'_> {
     }
 
     fn mount_layers(&self) -> Result<(), AssembleError> {
-        for dir in [LOWER, DISK, MERGED] {
-            fs::create_dir_all(dir).map_err(step(format!("create {dir}")))?;
-        }
         mount(&self.rootfs_device, LOWER, "erofs", MountFlags::RDONLY, None)
             .map_err(step("mount the image's root file system (erofs)"))?;
         // The disk is as large as its maker made it: nothing is to be written into it
@@ -114,16 +113,6 @@ impl Assembly<'_> {
         .map_err(step("lay the disk over the image (overlay)"))
     }
 
-    fn mount_kernel_views(&self) -> Result<(), AssembleError> {
-        for dir in ["/proc", "/sys", "/dev"] {
-            create_dirs(Path::new(dir)).map_err(step(format!("create {dir}")))?;
-        }
-        devices::create().map_err(step("fill /dev"))?;
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("sysfs", "/sys", "sysfs", flags, None).map_err(step("mount /sys"))?;
-        mount("cgroup2", "/sys/fs/cgroup", "cgroup2", flags, None).map_err(step("mount /sys/fs/cgroup"))
-    }
-
     fn mount_etc(&self) -> Result<(), AssembleError> {
         for (target, file, replace) in &self.etc.mounts {
             let path = Path::new(target);
@@ -134,6 +123,31 @@ impl Assembly<'_> {
             attach(file, target).map_err(step(format!("mount {target}")))?;
         }
         Ok(())
+    }
+}
+
+/// The prepared mounts that every box has, at hand when their paths are no longer.
+struct Views {
+    devices: OwnedFd,
+    kernel: OwnedFd,
+}
+
+impl Views {
+    fn open() -> io::Result<Self> {
+        let open = |path: &str| openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        Ok(Views {
+            devices: open(VIEW_OF_DEVICES)?,
+            kernel: open(VIEW_OF_KERNEL)?,
+        })
+    }
+
+    /// Moves them into this process's root, and leaves a place for /proc.
+    fn attach(&self) -> Result<(), AssembleError> {
+        for dir in ["/proc", "/sys", "/dev"] {
+            create_dirs(Path::new(dir)).map_err(step(format!("create {dir}")))?;
+        }
+        attach(&self.kernel, "/sys").map_err(step("mount /sys"))?;
+        attach(&self.devices, "/dev").map_err(step("mount /dev"))
     }
 }
 
@@ -180,7 +194,7 @@ fn enter_root() -> io::Result<()> {
     chdir(MERGED)?;
     // The overlay holds on to its layers. Nothing of the machine's own file systems
     // stays in the box's mount namespace.
-    for path in [DISK, LOWER, "/sys/fs/cgroup", "/sys", "/dev", "/proc"] {
+    for path in [DISK, LOWER, "/dev"] {
         unmount(path, UnmountFlags::DETACH)?;
     }
     mount_move(".", "/")?;

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -11,52 +11,49 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-/// Open namespaces, and what of the box's file systems the agent itself uses.
+/// Open namespaces.
 #[derive(Debug)]
-pub(crate) struct Spaces {
+pub(crate) struct Namespaces {
     mount: OwnedFd,
     uts: OwnedFd,
     ipc: OwnedFd,
     cgroup: OwnedFd,
+}
+
+/// What of a box's root the agent itself uses.
+#[derive(Debug)]
+pub(crate) struct Root {
     /// The box's root directory, for fstatfs(2) and syncfs(2) and nothing that walks paths.
-    pub(crate) root: OwnedFd,
+    directory: OwnedFd,
     /// The multiplexer of the box's terminals: opening it anew makes one.
     ptmx: OwnedFd,
 }
 
-impl Spaces {
+/// The namespaces of a box, and its root in them.
+#[derive(Debug)]
+pub(crate) struct Spaces {
+    namespaces: Namespaces,
+    root: Root,
+}
+
+impl Namespaces {
     /// The `CLONE_NEW…` flags of what is kept here.
     pub(crate) const FLAGS: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWCGROUP;
 
-    /// Opens those of the process `pid`, whose root must be the box's.
+    /// Opens those of the process `pid`.
     pub(crate) fn open(pid: i32) -> io::Result<Self> {
         let namespace =
             |name: &str| -> io::Result<OwnedFd> { Ok(fs::File::open(format!("/proc/{pid}/ns/{name}"))?.into()) };
-        let in_root = |path: &str| {
-            openat(
-                CWD,
-                format!("/proc/{pid}/root{path}"),
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-        };
-        Ok(Spaces {
+        Ok(Namespaces {
             mount: namespace("mnt")?,
             uts: namespace("uts")?,
             ipc: namespace("ipc")?,
             cgroup: namespace("cgroup")?,
-            root: openat(
-                CWD,
-                format!("/proc/{pid}/root"),
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?,
-            ptmx: in_root("/dev/pts/ptmx")?,
         })
     }
 
     /// Moves this process, a forked child, into them. Its root and working directory
-    /// become the box's root.
+    /// become those of the mount namespace.
     pub(crate) fn enter(&self) -> io::Result<()> {
         for (fd, kind) in [
             (&self.cgroup, LinkNameSpaceType::ControlGroup),
@@ -68,6 +65,38 @@ impl Spaces {
         }
         Ok(())
     }
+}
+
+impl Root {
+    /// That of the process `pid`.
+    pub(crate) fn open(pid: i32) -> io::Result<Self> {
+        let open = |path: &str, flags| {
+            let path = format!("/proc/{pid}/root{path}");
+            openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
+        };
+        Ok(Root {
+            directory: open("", OFlags::RDONLY | OFlags::DIRECTORY)?,
+            ptmx: open("/dev/pts/ptmx", OFlags::PATH)?,
+        })
+    }
+}
+
+impl Spaces {
+    /// `root` is that of the mount namespace.
+    pub(crate) fn new(namespaces: Namespaces, root: Root) -> Self {
+        Spaces { namespaces, root }
+    }
+
+    /// The box's root directory, for fstatfs(2) and syncfs(2) and nothing that walks paths.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.directory.as_fd()
+    }
+
+    /// Moves this process, a forked child, into them. Its root and working directory
+    /// become the box's root.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        self.namespaces.enter()
+    }
 
     /// A new pseudo terminal of the box: the controlling end, not blocking, and the
     /// terminal itself.
@@ -75,7 +104,7 @@ impl Spaces {
         use std::os::fd::AsRawFd as _;
         let controller = openat(
             CWD,
-            format!("/proc/self/fd/{}", self.ptmx.as_raw_fd()),
+            format!("/proc/self/fd/{}", self.root.ptmx.as_raw_fd()),
             OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC,
             Mode::empty(),
         )?;

@@ -229,11 +229,9 @@ pub(crate) fn add_entropy(random: impl AsFd, bytes: &[u8]) -> io::Result<()> {
 /// One change to a network interface (netdevice(7)) or the routes (route(7)).
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum InterfaceChange {
-    /// Takes it down.
-    Down,
     /// Brings it up.
     Up,
-    /// Sets its Ethernet address; it must be down.
+    /// Sets its Ethernet address; virtio's may be up.
     Mac([u8; 6]),
     /// Sets its IPv4 address.
     Address(Ipv4Addr),
@@ -253,17 +251,12 @@ pub(crate) fn change_interface(socket: impl AsFd, name: &str, change: InterfaceC
         *to = from as _;
     }
     let number = match change {
-        InterfaceChange::Down | InterfaceChange::Up => {
+        InterfaceChange::Up => {
             // SAFETY: SIOCGIFFLAGS fills in the flags of the named interface; reading that
             // member is fine then.
             unsafe {
                 check(libc::ioctl(fd, libc::SIOCGIFFLAGS as _, &mut request))?;
-                let up = libc::IFF_UP as i16;
-                if matches!(change, InterfaceChange::Up) {
-                    request.ifr_ifru.ifru_flags |= up;
-                } else {
-                    request.ifr_ifru.ifru_flags &= !up;
-                }
+                request.ifr_ifru.ifru_flags |= libc::IFF_UP as i16;
             }
             libc::SIOCSIFFLAGS
         }
