@@ -153,6 +153,19 @@ func (b *Box) Signal(ctx context.Context, signal syscall.Signal) error {
 	})
 }
 
+// Pause stands the box still: its processes, its timers and its network. Its memory stays in
+// use. Stop, Kill and removing work on a paused box; everything else that the guest would
+// answer is refused with [ErrInvalidState].
+func (b *Box) Pause(ctx context.Context) error {
+	return b.do(ctx, "box_pause", ffi.BoxPause)
+}
+
+// Unpause lets a paused box go on. Its wall clock is the host's again; its monotonic clock
+// goes on where it stood.
+func (b *Box) Unpause(ctx context.Context) error {
+	return b.do(ctx, "box_unpause", ffi.BoxUnpause)
+}
+
 // Wait waits until the box has ended, whoever started it, and says how its main process ended.
 func (b *Box) Wait(ctx context.Context) (ExitStatus, error) {
 	var status ExitStatus

@@ -6,15 +6,17 @@ use boxlite_protocol::{
     guest::{
         ConfigureRequest, ConfigureResponse, CopyInRequest, CopyInResponse, CopyOutRequest, ExecInput, HelloRequest,
         HelloResponse, MetricsRequest, MetricsResponse, ProcessesRequest, ProcessesResponse, ResizeTerminalRequest,
-        ResizeTerminalResponse, ShutdownRequest, ShutdownResponse, SignalExecutionRequest, SignalExecutionResponse,
-        SignalRequest, SignalResponse, StatPathRequest, StatPathResponse, guest_server::Guest,
+        ResizeTerminalResponse, SetClockRequest, SetClockResponse, ShutdownRequest, ShutdownResponse,
+        SignalExecutionRequest, SignalExecutionResponse, SignalRequest, SignalResponse, StatPathRequest,
+        StatPathResponse, guest_server::Guest,
     },
     negotiate,
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    agent::Agent, configure, console::log, copy_in, copy_out, execution, metrics, processes, shutdown, stat_path, sys,
+    agent::Agent, configure, console::log, copy_in, copy_out, entropy, execution, metrics, processes, shutdown,
+    stat_path, sys,
 };
 
 /// The guest's side of the protocol.
@@ -132,6 +134,12 @@ impl Guest for Service {
         }
         shutdown::signal_box(&state, signal);
         Ok(Response::new(SignalResponse {}))
+    }
+
+    async fn set_clock(&self, request: Request<SetClockRequest>) -> Result<Response<SetClockResponse>, Status> {
+        entropy::set_clock(request.into_inner().unix_time_ns)
+            .map_err(|error| Status::internal(format!("set the clock: {error}")))?;
+        Ok(Response::new(SetClockResponse {}))
     }
 
     async fn shutdown(&self, request: Request<ShutdownRequest>) -> Result<Response<ShutdownResponse>, Status> {

@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Stop(commands::stop::StopArgs),
     Restart(commands::restart::RestartArgs),
     Kill(commands::kill::KillArgs),
+    Pause(commands::pause::PauseArgs),
+    Unpause(commands::unpause::UnpauseArgs),
     Rm(commands::rm::RmArgs),
     Wait(commands::wait::WaitArgs),
     Exec(commands::exec::ExecArgs),

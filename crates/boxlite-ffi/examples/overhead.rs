@@ -75,13 +75,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             boxlite_string_free(text);
         }
     });
-    // SAFETY: NULL options, a place that is valid for writing.
     let list = mean(ROUNDS, || {
-        finish(|op| unsafe { boxlite_box_list(client, null(), op, null_mut()) })
+        finish(|op| {
+            // SAFETY: NULL options, a place that is valid for writing.
+            unsafe { boxlite_box_list(client, null(), op, null_mut()) }
+        });
     });
-    // SAFETY: a place that is valid for writing.
     let info = mean(ROUNDS, || {
-        finish(|op| unsafe { boxlite_box_info(target, op, null_mut()) })
+        finish(|op| {
+            // SAFETY: a place that is valid for writing.
+            unsafe { boxlite_box_info(target, op, null_mut()) }
+        });
     });
     let list_of_library = mean(ROUNDS, || {
         let listed = runtime.block_on(library.list(boxlite::ListFilter::default()));

@@ -388,6 +388,60 @@ pub unsafe extern "C" fn boxlite_box_restart(
     unsafe { boundary("box_restart", error, body) }
 }
 
+/// `boxlite_box_pause`
+///
+/// # Safety
+/// `op` and `error` are NULL or valid for writing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_pause(
+    r#box: boxlite_box_t,
+    op: *mut boxlite_op_t,
+    error: *mut *mut boxlite_error_t,
+) -> boxlite_code_t {
+    let body = || {
+        // SAFETY: this function's own contract.
+        let out = unsafe { Out::new("op", op) }?;
+        let found: Arc<BoxObject> = handle::get(r#box)?;
+        let open = found.check_open();
+        let spec = found.spec("box_pause");
+        let target = Arc::clone(&found);
+        op::start(found.client(), spec, out, async move {
+            open?;
+            target.handle.pause().await?;
+            Ok(Outcome::Nothing)
+        })
+    };
+    // SAFETY: this function's own contract.
+    unsafe { boundary("box_pause", error, body) }
+}
+
+/// `boxlite_box_unpause`
+///
+/// # Safety
+/// `op` and `error` are NULL or valid for writing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn boxlite_box_unpause(
+    r#box: boxlite_box_t,
+    op: *mut boxlite_op_t,
+    error: *mut *mut boxlite_error_t,
+) -> boxlite_code_t {
+    let body = || {
+        // SAFETY: this function's own contract.
+        let out = unsafe { Out::new("op", op) }?;
+        let found: Arc<BoxObject> = handle::get(r#box)?;
+        let open = found.check_open();
+        let spec = found.spec("box_unpause");
+        let target = Arc::clone(&found);
+        op::start(found.client(), spec, out, async move {
+            open?;
+            target.handle.unpause().await?;
+            Ok(Outcome::Nothing)
+        })
+    };
+    // SAFETY: this function's own contract.
+    unsafe { boundary("box_unpause", error, body) }
+}
+
 /// `boxlite_box_kill`
 ///
 /// # Safety

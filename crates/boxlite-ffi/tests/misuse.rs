@@ -86,6 +86,8 @@ const FUNCTIONS: &[Entry] = {
         entry!(boxlite_box_attach as op(null())),
         entry!(boxlite_box_stop as op(null())),
         entry!(boxlite_box_kill as op(9)),
+        entry!(boxlite_box_pause as op()),
+        entry!(boxlite_box_unpause as op()),
         entry!(boxlite_box_wait as handle_of),
         entry!(boxlite_box_info as handle_of),
         entry!(boxlite_box_metrics as handle_of),

@@ -75,6 +75,9 @@ impl guest::guest_server::Guest for Echo {
     async fn signal(&self, _: Request<SignalRequest>) -> Result<Response<SignalResponse>, Status> {
         Err(Status::unimplemented(""))
     }
+    async fn set_clock(&self, _: Request<SetClockRequest>) -> Result<Response<SetClockResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn shutdown(&self, _: Request<ShutdownRequest>) -> Result<Response<ShutdownResponse>, Status> {
         Err(Status::unimplemented(""))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use boxlite_protocol::guest::{MetricsRequest, ProcessesRequest};
 use boxlite_protocol::shim::EngineMetricsRequest;
-use boxlite_store::{BoxId, BoxRecord};
+use boxlite_store::{BoxId, BoxRecord, RecordedState};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
@@ -15,8 +15,8 @@ use crate::client::RemoveOptions;
 use crate::connection::Connection;
 use crate::copy::{self, CopyOptions, CopyReport, TarStream};
 use crate::error::{
-    AgentError, AttachError, CopyError, ExecError, GetError, KillError, LogsError, QueryError, RemoveError,
-    RestartError, StartError, StateError, StopError, WaitError,
+    AgentError, AttachError, ConnectError, CopyError, ExecError, GetError, KillError, LogsError, PauseError,
+    QueryError, RemoveError, RestartError, StartError, StateError, StopError, WaitError,
 };
 use crate::execution::{ExecOptions, Execution, NotStarted};
 use crate::exit_status::ExitStatus;
@@ -24,7 +24,7 @@ use crate::info::{BoxInfo, HostMetrics, Metrics, ProcessInfo};
 use crate::logs::{self, LogOptions, LogStream};
 use crate::shared::Shared;
 use crate::signal::Signal;
-use crate::{launch, lifecycle, record, rpc};
+use crate::{launch, lifecycle, pause, record, rpc};
 
 /// A box of a home; from [`crate::Client::create`] or [`crate::Client::get`].
 ///
@@ -69,11 +69,15 @@ impl BoxHandle {
         }
     }
 
-    /// The box as it really is, and a connection to its supervisor.
+    /// The box as it really is, and a connection to its supervisor, for what the guest answers.
     async fn connect(&self) -> Result<(BoxRecord, Connection), ReachError> {
         let record = lifecycle::current(&self.shared, &self.id)
             .await
             .map_err(ReachError::Get)?;
+        if record.state == RecordedState::Paused {
+            let (name, state) = (record.name, record::state(record.state));
+            return Err(ReachError::Agent(ConnectError::NotRunning { name, state }.into()));
+        }
         let connection = lifecycle::connect(&self.shared, &record)
             .await
             .map_err(|error| ReachError::Agent(error.into()))?;
@@ -186,6 +190,25 @@ impl BoxHandle {
     /// When the box does not run.
     pub async fn kill(&self, signal: Signal) -> Result<(), KillError> {
         lifecycle::kill(&self.shared, &self.id, signal).await
+    }
+
+    /// Stands the box still: its processors, its timers and its network. Its memory stays in
+    /// use. Nothing to do for a paused one. A paused box is stopped, killed and removed like
+    /// another; everything else waits for [`unpause`](Self::unpause) or is refused.
+    ///
+    /// # Errors
+    /// When the box does not run.
+    pub async fn pause(&self) -> Result<(), PauseError> {
+        pause::pause(&self.shared, &self.id).await
+    }
+
+    /// Lets a paused box go on. Its wall clock is the host's again, and its monotonic clock
+    /// goes on where it stood. Nothing to do for one that runs.
+    ///
+    /// # Errors
+    /// When the box neither is paused nor runs.
+    pub async fn unpause(&self) -> Result<(), PauseError> {
+        pause::unpause(&self.shared, &self.id).await
     }
 
     /// Stops the box if it runs, and starts it.

@@ -164,6 +164,7 @@ mod launch;
 mod lifecycle;
 mod logs;
 mod options;
+mod pause;
 mod progress;
 mod record;
 mod rpc;

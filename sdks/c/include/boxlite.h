@@ -271,6 +271,15 @@ boxlite_code_t boxlite_box_restart(boxlite_box_t box, const char *options_json, 
  * does any fatal signal to a box without a main process. */
 boxlite_code_t boxlite_box_kill(boxlite_box_t box, int32_t signal, boxlite_op_t *op, boxlite_error_t **error);
 
+/* Stands the box still: its processors, its timers and its network. Its memory stays in use.
+ * Stopping, killing and removing work on a paused box; everything else that the guest would
+ * answer is refused with BOXLITE_INVALID_STATE. */
+boxlite_code_t boxlite_box_pause(boxlite_box_t box, boxlite_op_t *op, boxlite_error_t **error);
+
+/* Lets a paused box go on. Its wall clock is the host's again; its monotonic clock goes on
+ * where it stood. */
+boxlite_code_t boxlite_box_unpause(boxlite_box_t box, boxlite_op_t *op, boxlite_error_t **error);
+
 /* Ends when the box has ended, whoever started it. Result: JSON "ExitStatus" of its main
  * process. */
 boxlite_code_t boxlite_box_wait(boxlite_box_t box, boxlite_op_t *op, boxlite_error_t **error);

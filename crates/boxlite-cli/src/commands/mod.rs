@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod load;
 pub(crate) mod logs;
+pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -25,6 +26,7 @@ pub(crate) mod system;
 pub(crate) mod tag;
 pub(crate) mod template;
 pub(crate) mod top;
+pub(crate) mod unpause;
 pub(crate) mod version;
 pub(crate) mod wait;
 
@@ -54,6 +56,8 @@ async fn other(global: &GlobalArgs, command: Command) -> Result<u8, Failure> {
         Command::Stop(args) => stop::run(global, args).await,
         Command::Restart(args) => restart::run(global, args).await,
         Command::Kill(args) => kill::run(global, args).await,
+        Command::Pause(args) => pause::run(global, args).await,
+        Command::Unpause(args) => unpause::run(global, args).await,
         Command::Rm(args) => rm::run(global, args).await,
         Command::Wait(args) => wait::run(global, args).await,
         Command::Ps(args) => ps::run(global, args).await,

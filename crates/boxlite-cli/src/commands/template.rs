@@ -35,7 +35,7 @@ enum TemplateCommand {
 #[derive(Debug, Args)]
 struct CreateArgs {
     /// vCPUs of its boxes
-    #[arg(long, value_name = "NUMBER", value_parser = cpus::parse, default_value = "1")]
+    #[arg(long, value_name = "NUMBER", value_parser = cpus::parse, default_value_t = boxlite::DEFAULT_CPUS)]
     cpus: u32,
 
     /// Memory of its boxes, such as 512m or 1g

@@ -172,7 +172,7 @@ fn templates_are_made_listed_counted_and_removed() {
     crate::harness::eventually("the first cold start makes a template", || !listed().is_empty());
     let json: serde_json::Value = serde_json::from_str(&boxlite.ok(["template", "ls", "--format", "json"])).unwrap();
     let found = &json[0];
-    assert_eq!((&found["memory_mib"], &found["cpus"]), (&128.into(), &1.into()));
+    assert_eq!((&found["memory_mib"], &found["cpus"]), (&128.into(), &2.into()));
     assert_eq!(found["usable"], true);
     assert!(found["size_bytes"].as_u64().unwrap() > 1 << 20);
     let usage: serde_json::Value = serde_json::from_str(&boxlite.ok(["system", "df", "--format", "json"])).unwrap();

@@ -59,6 +59,12 @@ async fn kill_and_wait(machine: &mut Machine) -> Option<ExitStatus> {
 impl Running<'_> {
     /// Brings the machine down for `cause`.
     pub(crate) async fn end(mut self, cause: Cause) -> End {
+        if self.is_paused && !matches!(cause, Cause::Terminate | Cause::Engine(_)) {
+            // Only a guest that runs can end in order; one that doesn't go on is killed.
+            if let Err(status) = self.unpause().await {
+                tracing::warn!(%status, "a paused box ends");
+            }
+        }
         self.publish.stage(Stage::Stopping);
         let hurried = !matches!(cause, Cause::MainExited | Cause::MainRefused(_));
         if let (Some(main), true) = (self.main, hurried) {

@@ -7,6 +7,7 @@ mod failure;
 mod guest_text;
 mod main_process;
 mod metrics;
+mod pause;
 mod publish;
 mod requests;
 mod run;
@@ -222,6 +223,7 @@ async fn live(
                 agent: up.agent,
                 machine,
                 console,
+                is_paused: false,
             };
             running.run(released).await
         }

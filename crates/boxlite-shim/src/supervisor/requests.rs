@@ -8,10 +8,10 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::service::Command;
+use super::service::{Command, Reply};
 
 /// Something that the supervisor is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Request {
     /// The main process may start.
     ReleaseMain,
@@ -24,6 +24,10 @@ pub(crate) enum Request {
     KillIdle,
     /// End the engine.
     Terminate,
+    /// Stand the machine still.
+    Pause(Reply),
+    /// Let it go on.
+    Unpause(Reply),
     /// The program that started the box is gone.
     ParentGone,
 }
@@ -66,6 +70,8 @@ impl Requests {
                 Command::Stop { signal, grace } => Request::Stop { signal, grace },
                 Command::KillIdle => Request::KillIdle,
                 Command::Terminate => Request::Terminate,
+                Command::Pause(reply) => Request::Pause(reply),
+                Command::Unpause(reply) => Request::Unpause(reply),
             },
             _ = self.terminate.recv() => stop,
             _ = self.interrupt.recv() => stop,

@@ -29,6 +29,8 @@ pub(crate) struct Running<'a> {
     pub(crate) agent: Agent,
     pub(crate) machine: Machine,
     pub(crate) console: Console,
+    /// Stands still on request.
+    pub(crate) is_paused: bool,
 }
 
 /// What ends a box.
@@ -59,7 +61,8 @@ pub(crate) enum Cause {
 /// Why a request ends a box that is still starting; `None` for one that doesn't.
 pub(crate) fn interruption(request: Request) -> Option<&'static str> {
     match request {
-        Request::ReleaseMain => None,
+        // Whoever asked learns from the dropped reply that there is nothing to pause.
+        Request::ReleaseMain | Request::Pause(_) | Request::Unpause(_) => None,
         Request::Stop { .. } => Some("the box was stopped"),
         Request::KillIdle | Request::Terminate => Some("the box was killed"),
         Request::ParentGone => Some("the program that started it is gone"),
@@ -109,6 +112,13 @@ impl Running<'_> {
                     Request::KillIdle => return Cause::KillIdle,
                     Request::Terminate => return Cause::Terminate,
                     Request::ParentGone => return Cause::ParentGone,
+                    Request::Pause(reply) => {
+                        // Nobody waits for the answer any more: it is done all the same.
+                        let _ = reply.send(self.pause().await);
+                    }
+                    Request::Unpause(reply) => {
+                        let _ = reply.send(self.unpause().await);
+                    }
                 },
                 changed = console_bytes.changed(), if console_open => {
                     console_open = changed.is_ok();

@@ -8,12 +8,12 @@ use boxlite_protocol::shim::attach_input::Input as AttachedInput;
 use boxlite_protocol::shim::shim_server::Shim;
 use boxlite_protocol::shim::status_response::Stage;
 use boxlite_protocol::shim::{
-    AttachInput, AttachStart, EngineMetricsRequest, EngineMetricsResponse, KillRequest, KillResponse, ResizeRequest,
-    ResizeResponse, StatusRequest, StatusResponse, StopRequest, StopResponse, TerminateRequest, TerminateResponse,
-    WaitRequest, WaitResponse,
+    AttachInput, AttachStart, EngineMetricsRequest, EngineMetricsResponse, KillRequest, KillResponse, PauseRequest,
+    PauseResponse, ResizeRequest, ResizeResponse, StatusRequest, StatusResponse, StopRequest, StopResponse,
+    TerminateRequest, TerminateResponse, UnpauseRequest, UnpauseResponse, WaitRequest, WaitResponse,
 };
 use boxlite_protocol::version::SendVersion;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::agent::Agent;
@@ -26,7 +26,7 @@ const SIGNAL_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_SIGNAL: i32 = 64;
 
 /// What clients ask of the supervisor's loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Command {
     /// The main process may start now.
     ReleaseMain,
@@ -40,7 +40,14 @@ pub(crate) enum Command {
     KillIdle,
     /// End the engine.
     Terminate,
+    /// Stand the machine still.
+    Pause(Reply),
+    /// Let it go on.
+    Unpause(Reply),
 }
+
+/// Where the loop says how something went.
+pub(crate) type Reply = oneshot::Sender<Result<(), Status>>;
 
 /// How the box ended, for those who wait.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,6 +74,16 @@ impl Service {
     fn command(&self, command: Command) {
         // The loop only ends after the outcome is published, which answers everything.
         let _ = self.commands.send(command);
+    }
+
+    /// Has the loop do something and waits for how it went.
+    async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), Status> {
+        let (reply, answer) = oneshot::channel();
+        self.command(command(reply));
+        match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(Status::unavailable("the box is not running yet, or not any more")),
+        }
     }
 
     async fn outcome(&self) -> Result<Outcome, Status> {
@@ -188,6 +205,14 @@ impl Shim for Service {
             self.command(Command::KillIdle);
             return Ok(Response::new(KillResponse {}));
         }
+        if *self.stage.borrow() == Stage::Paused {
+            if signal != KILL {
+                return Err(Status::failed_precondition(
+                    "the box is paused: it gets no signals but SIGKILL",
+                ));
+            }
+            self.ask(Command::Unpause).await?;
+        }
         let mut agent = self.agent()?.client(SendVersion::default());
         match tokio::time::timeout(SIGNAL_TIMEOUT, agent.signal(SignalRequest { signal })).await {
             Ok(answer) => answer.map(|_| Response::new(KillResponse {})),
@@ -207,6 +232,16 @@ impl Shim for Service {
     async fn wait(&self, _: Request<WaitRequest>) -> Result<Response<WaitResponse>, Status> {
         let Outcome { exit, .. } = self.outcome().await?;
         Ok(Response::new(WaitResponse { exit }))
+    }
+
+    async fn pause(&self, _: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {
+        self.ask(Command::Pause).await.map(|()| Response::new(PauseResponse {}))
+    }
+
+    async fn unpause(&self, _: Request<UnpauseRequest>) -> Result<Response<UnpauseResponse>, Status> {
+        self.ask(Command::Unpause)
+            .await
+            .map(|()| Response::new(UnpauseResponse {}))
     }
 
     async fn engine_metrics(

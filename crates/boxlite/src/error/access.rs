@@ -180,6 +180,10 @@ impl Diagnose for ConnectError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::NotRunning {
+                name,
+                state: crate::BoxState::Paused,
+            } => Some(format!("let it go on: boxlite unpause {name}")),
             Self::NotRunning { name, .. } => Some(format!("start it first: boxlite start {name}")),
             Self::Socket { name, .. } => Some(format!("look at it: boxlite inspect {name}")),
             Self::State(error) => error.hint(),

@@ -310,6 +310,34 @@ pub enum KillError {
 
 diagnose!(KillError {} wraps { Get Agent State });
 
+/// A box could not be paused, or a paused one can't go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PauseError {
+    /// There is no such box.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// It neither runs nor is paused.
+    #[error("box {name} is {state}: only a box that runs can be paused")]
+    InvalidState {
+        /// Name of the box.
+        name: String,
+        /// What it is.
+        state: crate::BoxState,
+    },
+    /// The supervisor did not answer as it should.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The home's state could not be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+diagnose!(PauseError {
+    Self::InvalidState { name, .. } => ErrorCode::InvalidState,
+        Some(format!("start it first: boxlite start {name}"));
+} wraps { Get Agent State });
+
 /// A box could not be restarted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{AgentError, ConnectError, StateError};
 pub use boxes::{
-    CreateError, GetError, KillError, ListError, LogsError, QueryError, RemoveError, RenameError, RestartError,
-    StopError, WaitError,
+    CreateError, GetError, KillError, ListError, LogsError, PauseError, QueryError, RemoveError, RenameError,
+    RestartError, StopError, WaitError,
 };
 pub use copy::{CopyError, UnpackError};
 pub use engine::EngineError;

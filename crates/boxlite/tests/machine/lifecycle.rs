@@ -1,4 +1,6 @@
-use boxlite::{BoxState, Diagnose, ErrorCode, Mount, RemoveOptions, Signal, StopOptions};
+use std::time::Duration;
+
+use boxlite::{BoxState, Diagnose, ErrorCode, ExecOptions, Mount, RemoveOptions, Signal, StopOptions};
 
 use crate::harness::{Scene, all_names, shell};
 
@@ -118,4 +120,64 @@ async fn mounts_are_seen_and_read_only_is_enforced() {
     let error = handle.start().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
     assert_eq!(handle.info().await.unwrap().state, BoxState::Stopped);
+}
+
+#[tokio::test]
+#[ignore = "starts real machines; `make test` runs it"]
+async fn a_paused_box_stands_still_and_goes_on() {
+    const PAUSE: Duration = Duration::from_secs(3);
+    let scene = Scene::new();
+    let client = scene.client().await;
+    let handle = client.create(scene.options()).await.unwrap();
+    let error = handle.pause().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidState);
+    handle.start().await.unwrap();
+    let uptime = async || -> f64 {
+        let text = shell(&handle, "cut -d' ' -f1 /proc/uptime").await;
+        text.trim().parse().unwrap()
+    };
+    let wall = async || -> i64 { shell(&handle, "date +%s").await.trim().parse().unwrap() };
+    let before = uptime().await;
+    let begun = std::time::Instant::now();
+
+    handle.pause().await.unwrap();
+    handle.pause().await.unwrap();
+    assert_eq!(handle.info().await.unwrap().state, BoxState::Paused);
+    let error = handle.exec(ExecOptions::new(["true"])).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidState);
+    assert!(error.hint().unwrap().contains("boxlite unpause"), "{:?}", error.hint());
+    // Another client sees it too.
+    let other = scene.client().await;
+    assert_eq!(
+        other.get(handle.name()).await.unwrap().info().await.unwrap().state,
+        BoxState::Paused
+    );
+    tokio::time::sleep(PAUSE).await;
+    handle.unpause().await.unwrap();
+    handle.unpause().await.unwrap();
+
+    assert_eq!(handle.info().await.unwrap().state, BoxState::Running);
+    let after = uptime().await;
+    let elapsed = begun.elapsed();
+    assert!(
+        after - before < (elapsed - PAUSE).as_secs_f64() + 0.5,
+        "it went on while it was paused: {before} to {after} in {elapsed:?}"
+    );
+    let host = || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        i64::try_from(now.unwrap().as_secs()).unwrap()
+    };
+    let (earliest, guest, latest) = (host(), wall().await, host());
+    assert!(
+        (earliest..=latest).contains(&guest),
+        "{guest} is not in {earliest}..={latest}"
+    );
+
+    // What ends a box ends a paused one.
+    handle.pause().await.unwrap();
+    handle.stop(StopOptions::default()).await.unwrap();
+    assert_eq!(handle.info().await.unwrap().state, BoxState::Stopped);
+    handle.start().await.unwrap();
+    handle.pause().await.unwrap();
+    handle.remove(RemoveOptions::force()).await.unwrap();
 }

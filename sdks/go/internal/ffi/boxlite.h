@@ -146,9 +146,9 @@ typedef uint64_t boxlite_op_t;
  * thread frees the operation meanwhile: BOXLITE_INVALID_STATE. */
 boxlite_code_t boxlite_op_wait(boxlite_op_t op, int64_t timeout_ms, boxlite_error_t **error);
 
-/* Asks the operation to stop. It still ends, and is announced, once its work has stopped and
- * what it had begun is undone: with BOXLITE_CANCELLED, or with its own result if that came
- * first. What can't be undone (a stop that was sent) is not. */
+/* Asks the operation to stop. It still ends, and is announced, once its work has stopped: with
+ * BOXLITE_CANCELLED, or with its own result if that came first. What it had begun is undone,
+ * some of it a moment later; what can't be undone (a stop that was sent) is not. */
 boxlite_code_t boxlite_op_cancel(boxlite_op_t op, boxlite_error_t **error);
 
 /* The handle that the operation gave: a box or an execution, as the function that started it
@@ -173,7 +173,7 @@ boxlite_code_t boxlite_op_free(boxlite_op_t op);
  */
 
 /* Makes a client; nothing is opened yet. options: "ClientOptions" of docs/json.md (home,
- * engine, accelerator, bundle_dir, registries). */
+ * engine, accelerator, templates, bundle_dir, registries). */
 boxlite_code_t boxlite_client_new(const char *options_json, boxlite_client_t *client, boxlite_error_t **error);
 
 /* Opens the home: makes what is missing and mends what a killed process left. Operations of a
@@ -181,8 +181,9 @@ boxlite_code_t boxlite_client_new(const char *options_json, boxlite_client_t *cl
 boxlite_code_t boxlite_client_open(boxlite_client_t client, boxlite_op_t *op, boxlite_error_t **error);
 
 /* Closes the client: stops its boxes that are not detached, kills its executions, and ends when
- * they are gone. From its start on, other operations of the client end with BOXLITE_CLOSED, and
- * those that run are cancelled. Can't be cancelled. */
+ * they are gone. From its start on, all other operations of the client end with BOXLITE_CLOSED:
+ * those that run, whose work is stopped as by boxlite_op_cancel(), and those that are started
+ * later, also a second closing. Can't be cancelled. */
 boxlite_code_t boxlite_client_close(boxlite_client_t client, boxlite_op_t *op, boxlite_error_t **error);
 
 /* Frees the client with its operations, boxes and executions: all their handles are freed
@@ -202,7 +203,8 @@ boxlite_code_t boxlite_client_next_completion(boxlite_client_t client, boxlite_o
 /* What this client works with: JSON "SystemInfo". */
 boxlite_code_t boxlite_client_info(boxlite_client_t client, boxlite_op_t *op, boxlite_error_t **error);
 
-/* Checks everything that a start needs: JSON "DoctorReport". */
+/* Checks everything that a start needs: JSON "DoctorReport". Works also before the client is
+ * open, for the case that it can't be opened. */
 boxlite_code_t boxlite_client_doctor(boxlite_client_t client, boxlite_op_t *op, boxlite_error_t **error);
 
 /* What the home takes of the host's disk: JSON "DiskUsage". */
@@ -246,8 +248,9 @@ boxlite_code_t boxlite_box_name(boxlite_box_t box, char **name, boxlite_error_t 
 boxlite_code_t boxlite_box_start(boxlite_box_t box, boxlite_op_t *op, boxlite_error_t **error);
 
 /* Starts the box with the streams of its main process attached: nothing that it writes is
- * missed. options: "AttachOptions". Result: an execution handle. Freeing that execution only
- * detaches from the process. */
+ * missed. options: "AttachOptions" (stdin, stdout, stderr, rows, columns; as in "ExecOptions"
+ * below, stderr, rows and columns by whether the box has a terminal). Result: an execution
+ * handle. Freeing that execution only detaches from the process. */
 boxlite_code_t boxlite_box_start_attached(boxlite_box_t box, const char *options_json, boxlite_op_t *op,
                                           boxlite_error_t **error);
 
@@ -268,6 +271,15 @@ boxlite_code_t boxlite_box_restart(boxlite_box_t box, const char *options_json, 
  * does any fatal signal to a box without a main process. */
 boxlite_code_t boxlite_box_kill(boxlite_box_t box, int32_t signal, boxlite_op_t *op, boxlite_error_t **error);
 
+/* Stands the box still: its processors, its timers and its network. Its memory stays in use.
+ * Stopping, killing and removing work on a paused box; everything else that the guest would
+ * answer is refused with BOXLITE_INVALID_STATE. */
+boxlite_code_t boxlite_box_pause(boxlite_box_t box, boxlite_op_t *op, boxlite_error_t **error);
+
+/* Lets a paused box go on. Its wall clock is the host's again; its monotonic clock goes on
+ * where it stood. */
+boxlite_code_t boxlite_box_unpause(boxlite_box_t box, boxlite_op_t *op, boxlite_error_t **error);
+
 /* Ends when the box has ended, whoever started it. Result: JSON "ExitStatus" of its main
  * process. */
 boxlite_code_t boxlite_box_wait(boxlite_box_t box, boxlite_op_t *op, boxlite_error_t **error);
@@ -277,8 +289,8 @@ boxlite_code_t boxlite_box_info(boxlite_box_t box, boxlite_op_t *op, boxlite_err
 boxlite_code_t boxlite_box_metrics(boxlite_box_t box, boxlite_op_t *op, boxlite_error_t **error);
 boxlite_code_t boxlite_box_processes(boxlite_box_t box, boxlite_op_t *op, boxlite_error_t **error);
 
-/* Writes what the main process has written, over all starts, to stdout_fd and stderr_fd; -1
- * drops that stream, and both may be the same. options: "LogOptions" (follow, tail, since_ms,
+/* Writes what the main process has written, over all starts, to stdout_fd and stderr_fd: pipes,
+ * sockets, files; -1 drops that stream, and both may be the same. options: "LogOptions" (follow, tail, since_ms,
  * until_ms). Ends when all is written: with "follow", when the box has ended. */
 boxlite_code_t boxlite_box_logs(boxlite_box_t box, const char *options_json, int stdout_fd, int stderr_fd,
                                 boxlite_op_t *op, boxlite_error_t **error);
@@ -327,7 +339,7 @@ boxlite_code_t boxlite_box_copy_out_tar(boxlite_box_t box, const char *box_path,
  *   stderr       "pipe" (default), "null" or "stdout" (both in one pipe)
  *   tty          bool, default false: give it a terminal; then stdout carries everything and
  *                stderr must not be given
- *   rows, columns         size of the terminal
+ *   rows, columns         size of the terminal, both or neither
  *   detached     bool, default false: let the process live on when the handle is freed
  * Result: an execution handle, when the process runs. Cancelling it kills the process. */
 boxlite_code_t boxlite_exec_start(boxlite_box_t box, const char *options_json, boxlite_op_t *op,
@@ -339,7 +351,7 @@ boxlite_code_t boxlite_exec_pid(boxlite_exec_t exec, int32_t *pid, boxlite_error
 /* The streams. Each is given once, and is the caller's to close; one that was not asked for, or
  * was given already, is BOXLITE_INVALID_STATE. What nobody takes is not read: take every
  * stream that was asked for. With a terminal, stdin and stdout are two descriptors of one
- * socket. Closing an output early lets the process write into the void. */
+ * socket if both were asked for. Closing an output early lets the process write into the void. */
 boxlite_code_t boxlite_exec_stdin_fd(boxlite_exec_t exec, int *fd, boxlite_error_t **error);
 boxlite_code_t boxlite_exec_stdout_fd(boxlite_exec_t exec, int *fd, boxlite_error_t **error);
 boxlite_code_t boxlite_exec_stderr_fd(boxlite_exec_t exec, int *fd, boxlite_error_t **error);
@@ -348,8 +360,10 @@ boxlite_code_t boxlite_exec_stderr_fd(boxlite_exec_t exec, int *fd, boxlite_erro
  * are open elsewhere. Closing the last copy does the same. */
 boxlite_code_t boxlite_exec_stdin_close(boxlite_exec_t exec, boxlite_error_t **error);
 
-/* Ends when the process has ended, with its JSON "ExitStatus". Its pipes end by themselves
- * when all output is in them; processes that it left behind can keep them open. */
+/* Ends when the process has ended and its output was taken up by the pipes, with its JSON
+ * "ExitStatus": whoever waits before reading can wait for ever. The pipes end by themselves when
+ * all output is in them. Processes that it left behind can hold that up for as long as they
+ * write, or for two seconds of silence. Waiting again gives the same answer. */
 boxlite_code_t boxlite_exec_wait(boxlite_exec_t exec, boxlite_op_t *op, boxlite_error_t **error);
 
 /* Sends a signal, by its Linux number, to the process. */
@@ -372,8 +386,9 @@ boxlite_code_t boxlite_exec_free(boxlite_exec_t exec);
 boxlite_code_t boxlite_image_pull(boxlite_client_t client, const char *reference, const char *options_json,
                                   boxlite_op_t *op, boxlite_error_t **error);
 
-/* Loads images from docker-archive:PATH, oci:PATH[:TAG], oci-archive:PATH or dir:ROOTFS.
- * options: "LoadOptions" (platform, tag). Result: JSON array of "ImageInfo". Has progress. */
+/* Loads images from docker-archive:PATH[:REFERENCE], oci:PATH[:TAG], oci-archive:PATH[:TAG], or
+ * the plain path of such a file or folder. options: "LoadOptions" (platform, tag). Result: JSON
+ * array of "ImageInfo". Has progress. */
 boxlite_code_t boxlite_image_load(boxlite_client_t client, const char *source, const char *options_json,
                                   boxlite_op_t *op, boxlite_error_t **error);
 
@@ -391,14 +406,36 @@ boxlite_code_t boxlite_image_tag(boxlite_client_t client, const char *source, co
                                  boxlite_error_t **error);
 
 /* ------------------------------------------------------------------------------------------
+ * Templates
+ *
+ * Machines that have booted, saved for boxes whose machines have the same shape to start from.
+ * They come and go by themselves, as "templates" of "ClientOptions" says; these functions are
+ * for those who want them before the first start, or not any more.
+ */
+
+/* Makes a template, unless there is one of that shape. options: "TemplateOptions". Result: JSON
+ * "TemplateInfo". Takes as long as the start of a machine that boots. */
+boxlite_code_t boxlite_template_create(boxlite_client_t client, const char *options_json, boxlite_op_t *op,
+                                       boxlite_error_t **error);
+
+/* JSON array of "TemplateInfo". */
+boxlite_code_t boxlite_template_list(boxlite_client_t client, boxlite_op_t *op, boxlite_error_t **error);
+
+/* Removes a template, by its key or the beginning of it. Boxes that run are not touched. Result:
+ * JSON "TemplateInfo" of what was removed. */
+boxlite_code_t boxlite_template_remove(boxlite_client_t client, const char *key, boxlite_op_t *op,
+                                       boxlite_error_t **error);
+
+/* ------------------------------------------------------------------------------------------
  * Logging
  */
 
 /* A descriptor from which the library's own log is read, one JSON object a line: "time_ms",
- * "level" ("error", "warn", "info", "debug", "trace"), "target", "message" and "fields".
- * level is the least severe that is wanted. A reader that is slow loses lines (and is told how
- * many), never holds anything up. The log is the process's: it has the lines of all clients,
- * and each such descriptor gets all of them. Closing it ends it. */
+ * "level" ("error", "warn", "info", "debug", "trace"), "target", "message" and "fields" (an
+ * object). level is the least severe that is wanted. A reader that is slow loses lines, and is
+ * told how many by a line with the field "lost"; it never holds anything up. The log is the
+ * process's: it has the lines of all clients, and each such descriptor gets all of them. Closing
+ * it ends it. It is a socket. */
 boxlite_code_t boxlite_log_fd(const char *level, int *fd, boxlite_error_t **error);
 
 #ifdef __cplusplus

@@ -469,6 +469,22 @@ func BoxKill(box uint64, signal int32) (uint64, *Error) {
 	return uint64(op), result(code, failure)
 }
 
+// BoxPause starts boxlite_box_pause.
+func BoxPause(box uint64) (uint64, *Error) {
+	var op C.boxlite_op_t
+	var failure *C.boxlite_error_t
+	code := C.boxlite_box_pause(C.boxlite_box_t(box), &op, &failure)
+	return uint64(op), result(code, failure)
+}
+
+// BoxUnpause starts boxlite_box_unpause.
+func BoxUnpause(box uint64) (uint64, *Error) {
+	var op C.boxlite_op_t
+	var failure *C.boxlite_error_t
+	code := C.boxlite_box_unpause(C.boxlite_box_t(box), &op, &failure)
+	return uint64(op), result(code, failure)
+}
+
 // BoxWait starts boxlite_box_wait.
 func BoxWait(box uint64) (uint64, *Error) {
 	var op C.boxlite_op_t
