@@ -151,6 +151,7 @@ def document(name):
         kind = json_type(optional[1] if optional else rust)
         if name == "ExitStatus" and not text:
             text = {"code": "Exit code, if it exited by itself.", "signal": "Linux number of the signal that ended it, if one did.",
+                    "output_cut": "Whether others held its outputs when `output_grace_ms` was over.",
                     "out_of_memory": "Whether the guest's kernel killed it for want of memory."}[field]
         if is_options:
             default = "optional" if optional else default_of(name, field, rust, attributes, whole) or "required"

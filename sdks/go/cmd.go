@@ -318,7 +318,11 @@ func (c *Cmd) Wait() error {
 		timer = watch.timer
 		err = c.withContext(err, watch.err)
 	}
-	if copyErr := c.awaitGoroutines(timer); err == nil {
+	copyErr := c.awaitGoroutines(timer)
+	if copyErr == nil && status.OutputCut {
+		copyErr = ErrWaitDelay
+	}
+	if err == nil {
 		err = copyErr
 	}
 	closeAll(c.parentPipes)

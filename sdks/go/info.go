@@ -201,6 +201,8 @@ type ExitStatus struct {
 	Signal syscall.Signal
 	// OutOfMemory says that the guest's kernel killed it for want of memory.
 	OutOfMemory bool
+	// OutputCut says that others held its outputs when WaitDelay was over.
+	OutputCut bool
 }
 
 // ExitCode is what the process exited with; -1 if a signal ended it.
@@ -237,6 +239,7 @@ type wireStatus struct {
 	Code        *int            `json:"code"`
 	Signal      *syscall.Signal `json:"signal"`
 	OutOfMemory bool            `json:"out_of_memory"`
+	OutputCut   bool            `json:"output_cut"`
 }
 
 // UnmarshalJSON reads what the library says.
@@ -249,7 +252,7 @@ func (s *ExitStatus) UnmarshalJSON(data []byte) error {
 	if wire == nil {
 		return nil
 	}
-	s.OutOfMemory = wire.OutOfMemory
+	s.OutOfMemory, s.OutputCut = wire.OutOfMemory, wire.OutputCut
 	if wire.Code != nil {
 		s.Code = *wire.Code
 	}
@@ -261,7 +264,7 @@ func (s *ExitStatus) UnmarshalJSON(data []byte) error {
 
 // MarshalJSON writes it as the library does.
 func (s ExitStatus) MarshalJSON() ([]byte, error) {
-	wire := wireStatus{OutOfMemory: s.OutOfMemory}
+	wire := wireStatus{OutOfMemory: s.OutOfMemory, OutputCut: s.OutputCut}
 	if s.Signal != 0 {
 		wire.Signal = &s.Signal
 	} else if s.Code >= 0 {

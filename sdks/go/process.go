@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"github.com/boxlite-ai/boxlite/sdks/go/internal/ffi"
@@ -102,6 +103,8 @@ type wireExec struct {
 	User       string            `json:"user,omitempty"`
 	TTY        bool              `json:"tty,omitempty"`
 	Detached   bool              `json:"detached,omitempty"`
+	// How long others may hold the outputs after the process's end.
+	OutputGraceMs uint64 `json:"output_grace_ms,omitempty"`
 	wireStreams
 }
 
@@ -112,6 +115,14 @@ type wireStreams struct {
 	Stderr  string `json:"stderr,omitempty"`
 	Rows    uint16 `json:"rows,omitempty"`
 	Columns uint16 `json:"columns,omitempty"`
+}
+
+// graceMs is a delay in milliseconds; less than one is the least that is not without bound.
+func graceMs(delay time.Duration) uint64 {
+	if delay <= 0 {
+		return 0
+	}
+	return max(1, uint64(delay.Milliseconds())) //nolint:gosec // not negative
 }
 
 // sameWriter is == for writers of which the types may not allow it.
@@ -165,7 +176,8 @@ func (c *Cmd) launch() error {
 	var options any = streams
 	if c.kind == kindExec {
 		wire := wireExec{
-			Command: []string{c.Path}, WorkingDir: c.Dir, User: c.User, TTY: c.TTY, Detached: c.Detached, wireStreams: streams,
+			Command: []string{c.Path}, WorkingDir: c.Dir, User: c.User, TTY: c.TTY, Detached: c.Detached,
+			OutputGraceMs: graceMs(c.WaitDelay), wireStreams: streams,
 		}
 		if len(c.Args) > 1 {
 			wire.Command = append(wire.Command, c.Args[1:]...)

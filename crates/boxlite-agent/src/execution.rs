@@ -116,7 +116,8 @@ async fn run(agent: &Arc<Agent>, start: ExecStart, input: Streaming<ExecInput>, 
 
     let stdin = process.stdin.take();
     let feeding = tokio::spawn(feed(input, stdin));
-    let mut status = deliver(&process, &sink, spec.detached).await;
+    let grace = (spec.output_grace_ms > 0).then(|| Duration::from_millis(spec.output_grace_ms));
+    let mut status = deliver(&process, &sink, spec.detached, grace).await;
     feeding.abort();
     if matches!(status.how, Some(How::Signal(libc::SIGKILL))) && cgroup::out_of_memory_kills() > oom_kills {
         status.out_of_memory = true;
@@ -193,7 +194,14 @@ impl Streams {
             (None, std::fs::File::open("/dev/null")?.into())
         };
         let (stdout, child_stdout) = output(Output::Stdout)?;
-        let (stderr, child_stderr) = output(Output::Stderr)?;
+        let mut outputs = vec![stdout];
+        let child_stderr = if spec.merge_stderr {
+            child_stdout.try_clone()?
+        } else {
+            let (stderr, child_stderr) = output(Output::Stderr)?;
+            outputs.push(stderr);
+            child_stderr
+        };
         Ok(Streams {
             child: ChildEnds {
                 stdin: child_stdin,
@@ -201,7 +209,7 @@ impl Streams {
                 stderr: Some(child_stderr),
             },
             stdin,
-            outputs: vec![stdout, stderr],
+            outputs,
             terminal: None,
         })
     }
@@ -381,7 +389,7 @@ struct Activity {
 }
 
 /// Sends all output and waits for the process's end.
-async fn deliver(process: &Process, sink: &Sink, detached: bool) -> ExitStatus {
+async fn deliver(process: &Process, sink: &Sink, detached: bool, grace: Option<Duration>) -> ExitStatus {
     let activity = Activity::default();
     let pumps = async {
         match &process.outputs[..] {
@@ -406,7 +414,11 @@ async fn deliver(process: &Process, sink: &Sink, detached: bool) -> ExitStatus {
         let mut pumps = std::pin::pin!(pumps);
         tokio::select! {
             () = &mut pumps => return process.child.wait().await,
-            status = process.child.wait() => {
+            mut status = process.child.wait() => {
+                if let Some(grace) = grace {
+                    status.output_cut = timeout(grace, &mut pumps).await.is_err();
+                    return status;
+                }
                 loop {
                     let before = activity.pieces.load(Ordering::Relaxed);
                     if timeout(QUIET, &mut pumps).await.is_ok() {

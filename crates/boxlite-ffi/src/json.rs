@@ -140,6 +140,10 @@ pub struct ExecOptions {
     /// Let it live on when its handle is freed; its output is then lost.
     #[serde(default)]
     pub detached: bool,
+    /// How long its outputs may go on after its end because other processes hold them, in
+    /// milliseconds. Absent: until they have been silent for some seconds.
+    #[serde(default)]
+    pub output_grace_ms: Option<u64>,
 }
 
 /// How the main process of a box is attached to.
@@ -185,6 +189,8 @@ impl ExecOptions {
         options.tty = self.tty;
         options.size = terminal_size(self.rows, self.columns)?;
         options.detached = self.detached;
+        options.merge_stderr = self.stderr == Some(StderrMode::Stdout);
+        options.output_grace = self.output_grace_ms.map(std::time::Duration::from_millis);
         Ok(options)
     }
 }

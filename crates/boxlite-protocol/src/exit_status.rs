@@ -8,6 +8,7 @@ impl ExitStatus {
         ExitStatus {
             how: Some(How::Code(code)),
             out_of_memory: false,
+            output_cut: false,
         }
     }
 
@@ -16,6 +17,7 @@ impl ExitStatus {
         ExitStatus {
             how: Some(How::Signal(signal)),
             out_of_memory: false,
+            output_cut: false,
         }
     }
 

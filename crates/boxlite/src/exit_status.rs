@@ -16,6 +16,8 @@ pub struct ExitStatus {
     signal: Option<i32>,
     #[serde(default)]
     out_of_memory: bool,
+    #[serde(default)]
+    output_cut: bool,
 }
 
 impl ExitStatus {
@@ -26,6 +28,7 @@ impl ExitStatus {
             code: Some(code & 0xff),
             signal: None,
             out_of_memory: false,
+            output_cut: false,
         }
     }
 
@@ -36,6 +39,7 @@ impl ExitStatus {
             code: None,
             signal: Some(signal),
             out_of_memory: false,
+            output_cut: false,
         }
     }
 
@@ -43,6 +47,13 @@ impl ExitStatus {
     #[must_use]
     pub fn with_out_of_memory(mut self, out_of_memory: bool) -> Self {
         self.out_of_memory = out_of_memory;
+        self
+    }
+
+    /// The same status, with the mark that its outputs were cut.
+    #[must_use]
+    pub fn with_output_cut(mut self, output_cut: bool) -> Self {
+        self.output_cut = output_cut;
         self
     }
 
@@ -62,6 +73,13 @@ impl ExitStatus {
     #[must_use]
     pub fn out_of_memory(&self) -> bool {
         self.out_of_memory
+    }
+
+    /// Whether other processes held its outputs when the time for them was over
+    /// ([`ExecOptions::output_grace`](crate::ExecOptions)).
+    #[must_use]
+    pub fn output_cut(&self) -> bool {
+        self.output_cut
     }
 
     /// Whether the process exited with code 0.

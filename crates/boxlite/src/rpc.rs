@@ -55,7 +55,11 @@ pub(crate) fn exit_status(status: &guest::ExitStatus) -> Option<ExitStatus> {
         How::Code(code) => ExitStatus::from_code(code),
         How::Signal(signal) => ExitStatus::from_signal(signal),
     };
-    Some(ended.with_out_of_memory(status.out_of_memory))
+    Some(
+        ended
+            .with_out_of_memory(status.out_of_memory)
+            .with_output_cut(status.output_cut),
+    )
 }
 
 /// Why a process was not started.

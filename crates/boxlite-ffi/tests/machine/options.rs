@@ -142,7 +142,7 @@ fn main_processes(scene: &Scene) {
         let target = scene.start(options);
         assert_eq!(
             wait(target),
-            json!({ "code": 0, "signal": null, "out_of_memory": false })
+            json!({ "code": 0, "signal": null, "out_of_memory": false, "output_cut": false })
         );
         logs(target, json!({}))
     };

@@ -34,7 +34,7 @@ fn options_of_a_process_reach_it() {
     assert_eq!(output.stderr, b"err\n");
     assert_eq!(
         output.status,
-        json!({ "code": 9, "signal": null, "out_of_memory": false })
+        json!({ "code": 9, "signal": null, "out_of_memory": false, "output_cut": false })
     );
     let both = json!(["sh", "-c", "echo out; echo err >&2"]);
     let output = run(target, &json!({ "command": both, "stderr": "stdout" }), None).unwrap();
@@ -220,7 +220,7 @@ fn a_process_is_signalled_resized_and_killed() {
     op!(boxlite_exec_signal(exec, 2)).unwrap().wait().unwrap();
     assert_eq!(
         (first.json().unwrap(), second.json().unwrap()["code"].clone()),
-        (json!({ "code": 5, "signal": null, "out_of_memory": false }), json!(5))
+        (json!({ "code": 5, "signal": null, "out_of_memory": false, "output_cut": false }), json!(5))
     );
     assert_eq!(op!(boxlite_exec_signal(exec, 2)).unwrap().wait().unwrap_err().code, 3);
     assert_eq!(op!(boxlite_exec_signal(exec, 99)).err().unwrap().code, 4);

@@ -366,5 +366,7 @@ pub(crate) fn process_spec(process: &boxlite_shim::Process) -> ProcessSpec {
         }),
         stdin: process.stdin,
         detached: false,
+        merge_stderr: false,
+        output_grace_ms: 0,
     }
 }

@@ -315,6 +315,7 @@ mod tests {
             output: Some(Output::Exited(guest::ExitStatus {
                 how: Some(How::Code(code)),
                 out_of_memory: false,
+                output_cut: false,
             })),
         })
     }

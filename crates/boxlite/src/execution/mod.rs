@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use boxlite_protocol::guest::{self, ExecOutput as OutputMessage, exec_output::Output};
 use boxlite_protocol::guest::{ResizeTerminalRequest, SignalExecutionRequest};
@@ -50,6 +51,13 @@ pub struct ExecOptions {
     pub stdin: bool,
     /// Let it run on when the execution is dropped; its output is then lost.
     pub detached: bool,
+    /// Write its standard error where its standard output goes, in the order in which it is
+    /// written. Nothing comes by the execution's standard error then.
+    pub merge_stderr: bool,
+    /// How long its outputs may go on after its end because other processes hold them; the
+    /// exit status then says that they were cut ([`ExitStatus::output_cut`]). Absent: until
+    /// they have been silent for some seconds.
+    pub output_grace: Option<Duration>,
 }
 
 impl ExecOptions {
@@ -102,6 +110,20 @@ impl ExecOptions {
     #[must_use]
     pub fn detached(mut self, detached: bool) -> Self {
         self.detached = detached;
+        self
+    }
+
+    /// Whether standard error is written where standard output goes.
+    #[must_use]
+    pub fn merge_stderr(mut self, merge_stderr: bool) -> Self {
+        self.merge_stderr = merge_stderr;
+        self
+    }
+
+    /// Sets how long outputs may go on after the process's end.
+    #[must_use]
+    pub fn output_grace(mut self, grace: Duration) -> Self {
+        self.output_grace = Some(grace);
         self
     }
 }
@@ -368,6 +390,11 @@ fn process_spec(config: &BoxConfig, options: ExecOptions) -> Result<guest::Proce
         size: options.size.map(rpc::terminal_size),
         stdin: options.stdin,
         detached: options.detached,
+        merge_stderr: options.merge_stderr,
+        // Less than a millisecond is the least that can be said.
+        output_grace_ms: options
+            .output_grace
+            .map_or(0, |grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX).max(1)),
     })
 }
 
