@@ -3,6 +3,7 @@ package boxlite_test
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,6 +32,11 @@ var shared struct {
 func TestMain(m *testing.M) {
 	if role := os.Getenv("BOXLITE_TEST_ROLE"); role != "" {
 		os.Exit(play(role))
+	}
+	flag.Parse()
+	if os.Getenv("BOXLITE_TEST_FIXTURES") == "" && flag.Lookup("test.run").Value.String() == "" {
+		// Examples can't be skipped one by one, and all of them need machines.
+		_ = flag.Set("test.run", "^Test")
 	}
 	// The library's own threads and descriptors come with its first use, and stay.
 	if err := warmUp(); err != nil {
