@@ -13,7 +13,7 @@ AGENT      := target/$(GUEST_TARGET)/guest/boxlite-agent
 export BOXLITE_BUNDLE := $(CURDIR)/$(BUNDLE)
 
 .DEFAULT_GOAL := build
-.PHONY: build go ffi c install demo test test-rust test-machines smoke lint fmt setup setup-build setup-run setup-test kernel bundle fixtures clean help
+.PHONY: build go ffi c install demo test test-rust test-c test-go smoke lint fmt setup setup-build setup-run setup-test kernel bundle fixtures clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -60,8 +60,17 @@ demo: setup-run build ## an image, a box, its own kernel
 fixtures: ## images to test with, made by other people's tools (cached outside the tree)
 	@scripts/fixtures.sh
 
-test: setup-test build fixtures ## every test
+test: setup-test build ffi fixtures ## every test
+	@scripts/test.sh && scripts/test-sdk.sh c && scripts/test-sdk.sh go
+
+test-rust: setup-test build fixtures ## the tests of the core and of the command
 	@scripts/test.sh
+
+test-c: setup-test ffi fixtures ## the C SDK: header, symbols, programs, valgrind, an installation
+	@scripts/test-sdk.sh c
+
+test-go: setup-test go fixtures ## the Go SDK: vet, race detector, examples, a foreign module
+	@scripts/test-sdk.sh go
 
 smoke: ## a short end-to-end set against an installed or built boxlite; no compiler needed
 	@scripts/smoke.sh

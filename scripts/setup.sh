@@ -26,6 +26,8 @@ test=(
   "python3: compares file trees, and tar archives" "attr: extended attributes in test images"
   "libcap2-bin: file capabilities in test images"
   "ca-certificates: registries over TLS" "shellcheck: checks the scripts"
+  "g++: compiles the C header as C++" "pkg-config|pkgconf: builds against an installed C SDK" "cmake: the same with CMake"
+  "valgrind: looks for leaks in the C SDK"
 )
 
 case "$purpose" in

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The SDKs, from outside, on real machines. `make ffi` has built the libraries.
 #
-#   scripts/test-sdk.sh c
+#   scripts/test-sdk.sh c|go
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
@@ -66,8 +66,35 @@ test_c() {
     cargo test --locked -p boxlite-ffi --test machine -- --ignored --test-threads=2
 }
 
+formatted() {
+  local strange
+  strange=$(gofmt -l sdks/go)
+  [ -z "$strange" ] || { echo "not as gofmt has it: $strange" >&2; return 1; }
+}
+
+linted() {
+  if command -v golangci-lint > /dev/null; then (cd sdks/go && golangci-lint run ./...)
+  else echo "golangci-lint is not installed; the workflow runs it (https://golangci-lint.run)"; fi
+}
+
+test_go() {
+  if ! command -v go > /dev/null; then
+    echo "NOT TESTED: the Go SDK, because there is no go. Install Go 1.24 or newer from https://go.dev/dl"
+    return
+  fi
+  BOXLITE_TEST_FIXTURES=$(scripts/fixtures.sh); export BOXLITE_TEST_FIXTURES
+  export BOXLITE_BUNDLE_DIR="$PWD/target/bundle" BOXLITE_TEST_MACHINES=1
+  run "what sdks/go links" sdks/go/install-archive.sh "$target/release/libboxlite.a"
+  run "gofmt" formatted
+  run "go vet" go -C sdks/go vet ./...
+  run "golangci-lint" linted
+  run "the Go SDK on machines" env BOXLITE_EXAMPLE_IMAGE="oci:$BOXLITE_TEST_FIXTURES/busybox" go -C sdks/go test -race -count=1 -timeout 20m ./...
+  run "a foreign module" sdks/go/foreign.sh
+}
+
 case ${1:-} in
   c) test_c ;;
-  *) echo "usage: scripts/test-sdk.sh c" >&2; exit 2 ;;
+  go) test_go ;;
+  *) echo "usage: scripts/test-sdk.sh c|go" >&2; exit 2 ;;
 esac
 exit $status

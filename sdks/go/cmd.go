@@ -274,7 +274,7 @@ func (c *Cmd) watchCtx(result chan<- ctxResult) {
 			}
 		default:
 			closeAll(c.parentPipes)
-			<-c.goroutineErr
+			<-c.goroutineErr //nolint:errcheck // that they have ended is what counts
 			if err == nil {
 				err = ErrWaitDelay
 			}
@@ -378,7 +378,7 @@ func (c *Cmd) awaitGoroutines(timer *time.Timer) error {
 		default:
 		}
 		closeAll(c.parentPipes)
-		<-c.goroutineErr
+		<-c.goroutineErr //nolint:errcheck // that they have ended is what counts
 		return ErrWaitDelay
 	}
 }

@@ -192,7 +192,7 @@ func (e *Error) becauseOf(ctx context.Context) {
 // contextErrors gives the context's error and, where it is another one, its cause.
 func contextErrors(ctx context.Context) []error {
 	causes := []error{ctx.Err()}
-	if cause := context.Cause(ctx); cause != nil && cause != ctx.Err() {
+	if cause := context.Cause(ctx); cause != nil && cause != ctx.Err() { //nolint:errorlint // the very error
 		causes = append(causes, cause)
 	}
 	return causes

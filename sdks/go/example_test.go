@@ -104,7 +104,9 @@ func ExampleCmd_StdinPipe() {
 	if err := cmd.Start(); err != nil {
 		log.Fatalf("%+v", err)
 	}
-	fmt.Fprintln(stdin, "a line")
+	if _, err := fmt.Fprintln(stdin, "a line"); err != nil {
+		log.Fatal(err)
+	}
 	_ = stdin.Close()
 	if err := cmd.Wait(); err != nil {
 		log.Fatalf("%+v", err)

@@ -1,7 +1,6 @@
 package boxlite_test
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -222,19 +221,6 @@ func sh(t testing.TB, box *boxlite.Box, script string) string {
 		t.Fatalf("%s: %v", script, err)
 	}
 	return strings.TrimRight(string(out), "\n")
-}
-
-// processesOf lists the processes of the host that have a word in their command line.
-func processesOf(word string) []string {
-	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	var found []string
-	for _, file := range commands {
-		line, err := os.ReadFile(file)
-		if err == nil && bytes.Contains(line, []byte(word)) && !strings.HasPrefix(file, fmt.Sprintf("/proc/%d/", os.Getpid())) {
-			found = append(found, file+": "+string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
-		}
-	}
-	return found
 }
 
 // eventually waits until something holds.

@@ -103,14 +103,15 @@ func TestSlowReaderOfMuch(t *testing.T) {
 	box := sharedBox(t)
 	// AES of zeros is not in busybox; a file of noise, read again and again, is as binary.
 	sum := sha256.New()
-	noise10, err := io.ReadAll(noise(10*mebibyte, sum))
-	must(t, err)
-	must(t, box.WriteFile(within(t), "/tmp/noise", noise10, 0o600))
 	want := sha256.New()
-	for range size / len(noise10) {
-		want.Write(noise10)
-	}
-	noise10 = nil
+	func() {
+		noise10, err := io.ReadAll(noise(10*mebibyte, sum))
+		must(t, err)
+		must(t, box.WriteFile(within(t), "/tmp/noise", noise10, 0o600))
+		for range size / len(noise10) {
+			want.Write(noise10)
+		}
+	}()
 	runtime.GC()
 
 	writer := slowWriter{sum: sha256.New()}
