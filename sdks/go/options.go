@@ -19,7 +19,7 @@ type BoxOptions struct {
 	Image string
 	// Name is unique in the home. Empty: one is made up.
 	Name string
-	// CPUs is the number of virtual processors. Default 1.
+	// CPUs is the number of virtual processors. Default 2.
 	CPUs uint32
 	// MemoryMiB is the machine's memory. Default 512.
 	MemoryMiB uint64

@@ -192,7 +192,7 @@ pub enum StartFailureCode {
     EngineFailed,
     /// The guest kernel panicked.
     KernelPanicked,
-    /// Nothing was heard from the guest in time.
+    /// Nothing was heard from the engine or the guest in time.
     GuestSilent,
     /// The agent speaks another version of the protocol.
     ProtocolMismatch,

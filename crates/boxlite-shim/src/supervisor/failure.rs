@@ -119,7 +119,7 @@ pub(crate) fn engine_silent(timeout_ms: u64) -> StartFailure {
         hint: Some("try again with a longer --start-timeout".to_owned()),
         ..failure(
             Stage::Engine,
-            StartFailureCode::EngineFailed,
+            StartFailureCode::GuestSilent,
             format!("the engine did not answer within {timeout_ms} ms"),
         )
     }
