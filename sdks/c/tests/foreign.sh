@@ -27,6 +27,7 @@ try() { # PREFIX, where it is now, and how to tell pkg-config
   (cd "$work" && cc app.c -o app $("$@" pkg-config --cflags --libs boxlite))
   LD_LIBRARY_PATH="$now/lib" "$work/app" || fail "the program does not run ($prefix)"
   readelf -d "$work/app" | grep -q 'NEEDED.*\[libboxlite.so.0\]' || fail "the program does not need libboxlite.so.0"
+  # shellcheck disable=SC2046 # flags are words
   (cd "$work" && cc app.c -o static $("$@" pkg-config --cflags boxlite) "$now/lib/libboxlite.a" -lm -ldl -lpthread)
   env -u LD_LIBRARY_PATH "$work/static" || fail "the static program does not run ($prefix)"
 }
