@@ -13,7 +13,7 @@ AGENT      := target/$(GUEST_TARGET)/guest/boxlite-agent
 export BOXLITE_BUNDLE := $(CURDIR)/$(BUNDLE)
 
 .DEFAULT_GOAL := build
-.PHONY: build go ffi c install demo test test-rust test-c test-go smoke lint fmt setup setup-build setup-run setup-test kernel bundle fixtures clean help
+.PHONY: build go ffi c install demo test test-rust test-c test-go bench smoke lint fmt setup setup-build setup-run setup-test kernel bundle fixtures clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -71,6 +71,10 @@ test-c: setup-test ffi fixtures ## the C SDK: header, symbols, programs, valgrin
 
 test-go: setup-test go fixtures ## the Go SDK: vet, race detector, examples, a foreign module
 	@scripts/test-sdk.sh go
+
+bench: setup-test build fixtures ## measure everything beside its floors: bench/results, docs/BENCHMARKS.md
+	@$(CARGO) build --locked --release -p boxlite-bench
+	@file=$$(BOXLITE_BUNDLE_DIR="$(CURDIR)/$(BUNDLE_DIR)" target/release/boxlite-bench run --fixtures "$$(scripts/fixtures.sh)" $(BENCH)) && target/release/boxlite-bench render "$$file" && echo "$$file"
 
 smoke: ## a short end-to-end set against an installed or built boxlite; no compiler needed
 	@scripts/smoke.sh
