@@ -46,7 +46,7 @@ pub(crate) struct PsArgs {
     #[arg(long)]
     no_trunc: bool,
 
-    /// Also show engine, vCPUs and memory
+    /// Also show engine, kind of start (warm or cold), vCPUs and memory
     #[arg(long)]
     wide: bool,
 
@@ -128,7 +128,7 @@ pub(crate) async fn run(global: &GlobalArgs, args: PsArgs) -> Result<u8, Failure
 fn table(boxes: &[BoxInfo], args: &PsArgs, now: Timestamp) -> Table {
     let mut columns = vec!["BOX ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS"];
     if args.wide {
-        columns.extend(["ENGINE", "CPUS", "MEMORY"]);
+        columns.extend(["ENGINE", "START", "CPUS", "MEMORY"]);
     }
     columns.push("NAMES");
     let mut table = Table::new(&columns);
@@ -144,6 +144,7 @@ fn table(boxes: &[BoxInfo], args: &PsArgs, now: Timestamp) -> Table {
         if args.wide {
             cells.extend([
                 engine(info),
+                start_mode(info),
                 info.cpus.to_string(),
                 BinarySize(info.memory_mib << 20).to_string(),
             ]);
@@ -152,6 +153,12 @@ fn table(boxes: &[BoxInfo], args: &PsArgs, now: Timestamp) -> Table {
         table.row(cells);
     }
     table
+}
+
+/// Whether the last start was warm or cold.
+fn start_mode(info: &BoxInfo) -> String {
+    let run = info.run.as_ref();
+    run.and_then(|run| run.start_mode.clone()).unwrap_or_default()
 }
 
 /// An id, shortened unless all of it is wanted.
