@@ -220,7 +220,10 @@ fn a_process_is_signalled_resized_and_killed() {
     op!(boxlite_exec_signal(exec, 2)).unwrap().wait().unwrap();
     assert_eq!(
         (first.json().unwrap(), second.json().unwrap()["code"].clone()),
-        (json!({ "code": 5, "signal": null, "out_of_memory": false, "output_cut": false }), json!(5))
+        (
+            json!({ "code": 5, "signal": null, "out_of_memory": false, "output_cut": false }),
+            json!(5)
+        )
     );
     assert_eq!(op!(boxlite_exec_signal(exec, 2)).unwrap().wait().unwrap_err().code, 3);
     assert_eq!(op!(boxlite_exec_signal(exec, 99)).err().unwrap().code, 4);
