@@ -136,7 +136,11 @@ fn p50_of(report: &Report, id: &str) -> Option<f64> {
 
 fn line(report: &Report, row: &Row) -> String {
     let is_floor = report.rows.iter().any(|other| other.floors.contains(&row.id));
-    let indent = if is_floor { "&nbsp;&nbsp;floor: " } else { "" };
+    let indent = match (is_floor, row.title.starts_with("floor: ")) {
+        (true, false) => "&nbsp;&nbsp;floor: ",
+        (true, true) => "&nbsp;&nbsp;",
+        (false, _) => "",
+    };
     let unit = row.unit.as_str();
     let Some(summary) = row.summary() else {
         let why = row.absent.clone().or_else(|| row.failures.first().cloned());
