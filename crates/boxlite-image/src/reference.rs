@@ -182,9 +182,12 @@ impl Reference {
                 });
             }
         }
-        let registry = match registry {
+        let lowercase = registry.to_ascii_lowercase();
+        let registry = match lowercase.as_str() {
             "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY.to_owned(),
-            other => other.to_ascii_lowercase(),
+            host if names_registry(host) => lowercase,
+            // Its capitals alone tell such a host from a part of the path.
+            _ => registry.to_owned(),
         };
         let repository = if registry == DEFAULT_REGISTRY && !repository.contains('/') {
             format!("library/{repository}")

@@ -126,6 +126,21 @@ fn registry() -> impl Strategy<Value = String> {
     ]
 }
 
+#[test]
+fn capitals_in_a_host_read_back() {
+    for (text, registry, repository) in [
+        ("BuildHost/a", "BuildHost", "a"),
+        ("Registry.Example/a", "registry.example", "a"),
+        ("LocalHost/a", "localhost", "a"),
+        ("Index.Docker.io/a", "docker.io", "library/a"),
+    ] {
+        let reference = Reference::parse(text).unwrap();
+        assert_eq!((reference.registry(), reference.repository()), (registry, repository));
+        assert_eq!(Reference::parse(&reference.to_string()).unwrap(), reference);
+        assert_eq!(Reference::parse(&reference.familiar()).unwrap(), reference);
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_built_by_the_grammar_parses_to_its_parts(
