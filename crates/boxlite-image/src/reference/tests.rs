@@ -22,7 +22,7 @@ fn names_are_completed_and_shortened() {
         ("127.0.0.1:5000/x", "127.0.0.1:5000/x:latest", "127.0.0.1:5000/x:latest"),
         ("[::1]:5000/x:1", "[::1]:5000/x:1", "[::1]:5000/x:1"),
         ("[2001:db8::1]/x", "[2001:db8::1]/x:latest", "[2001:db8::1]/x:latest"),
-        ("Host/x", "host/x:latest", "host/x:latest"),
+        ("Host/x", "Host/x:latest", "Host/x:latest"),
         (
             "a__b/c--d.e_f",
             "docker.io/a__b/c--d.e_f:latest",
