@@ -143,10 +143,7 @@ impl Endpoint {
 impl Schemes {
     fn of(registry: &str, plain_http: &[String]) -> Self {
         let (host, _) = split_port(registry);
-        let named = |entry: &String| {
-            let entry = entry.to_ascii_lowercase();
-            entry == registry || entry == host
-        };
+        let named = |entry: &String| entry.eq_ignore_ascii_case(registry) || entry.eq_ignore_ascii_case(host);
         if plain_http.iter().any(named) {
             Self::Http
         } else if is_loopback(host) {
