@@ -76,10 +76,13 @@ int main(int count, char **arguments) {
     }
     mkdir("/dev", 0755);
     mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
-    port = open("/dev/vport0p1", O_RDWR);
-    if (port < 0) {
-        write(1, "no port\n", 8);
-        for (;;) pause();
+    /* The device is there before its ports are: the host names them over a queue. */
+    for (int attempt = 0; (port = open("/dev/vport0p1", O_RDWR)) < 0; attempt++) {
+        if (attempt == 10000) {
+            write(1, "no port\n", 8);
+            for (;;) pause();
+        }
+        usleep(1000);
     }
     say("ready\n", 6);
     for (;;) {

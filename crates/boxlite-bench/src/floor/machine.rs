@@ -94,7 +94,8 @@ impl Kit {
         if let Some(khz) = counter_khz() {
             line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable"));
         }
-        command.args(["-append", &format!("{line} -- {mode}")]);
+        // Not after a `--`, which would keep the devices that QEMU appends from the kernel.
+        command.args(["-append", &format!("{line} {mode}")]);
         command
     }
 
