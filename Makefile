@@ -72,7 +72,7 @@ test-c: setup-test ffi fixtures ## the C SDK: header, symbols, programs, valgrin
 test-go: setup-test go fixtures ## the Go SDK: vet, race detector, examples, a foreign module
 	@scripts/test-sdk.sh go
 
-bench: setup-test build fixtures ## measure everything beside its floors: bench/results, docs/BENCHMARKS.md
+bench: setup-test build go fixtures ## measure everything beside its floors: bench/results, docs/BENCHMARKS.md
 	@$(CARGO) build --locked --release -p boxlite-bench
 	@file=$$(BOXLITE_BUNDLE_DIR="$(CURDIR)/$(BUNDLE_DIR)" target/release/boxlite-bench run --fixtures "$$(scripts/fixtures.sh)" $(BENCH)) && target/release/boxlite-bench render "$$file" && echo "$$file"
 

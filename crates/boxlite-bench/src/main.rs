@@ -11,7 +11,9 @@
 mod bench;
 mod error;
 mod floor;
+mod go;
 mod host;
+mod layout;
 mod measure;
 mod render;
 mod report;

@@ -123,6 +123,8 @@ pub(crate) enum Group {
     Exec,
     /// Streams and files.
     Throughput,
+    /// The boundary to other languages.
+    Sdk,
     /// Images.
     Images,
     /// Many boxes.
@@ -131,6 +133,8 @@ pub(crate) enum Group {
     Memory,
     /// Ends of boxes.
     Ends,
+    /// Homes with many boxes.
+    Lists,
 }
 
 /// Of a row's samples.
@@ -139,6 +143,9 @@ pub(crate) enum Unit {
     /// Milliseconds.
     #[serde(rename = "ms")]
     Milliseconds,
+    /// Microseconds.
+    #[serde(rename = "µs")]
+    Microseconds,
     /// Millions of bytes in a second.
     #[serde(rename = "MB/s")]
     MegabytesPerSecond,
@@ -151,6 +158,7 @@ impl Unit {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Milliseconds => "ms",
+            Self::Microseconds => "µs",
             Self::MegabytesPerSecond => "MB/s",
             Self::Mebibytes => "MiB",
         }
@@ -158,7 +166,7 @@ impl Unit {
 
     pub(crate) fn better(self) -> Better {
         match self {
-            Self::Milliseconds | Self::Mebibytes => Better::Less,
+            Self::Milliseconds | Self::Microseconds | Self::Mebibytes => Better::Less,
             Self::MegabytesPerSecond => Better::More,
         }
     }

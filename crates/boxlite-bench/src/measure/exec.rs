@@ -15,7 +15,7 @@ use crate::sample::{Contender, interleave, row};
 /// Programs in one sample of the loops: enough to forget the request around them.
 const LOOP: u32 = 20;
 /// How much a sample of a stream moves: enough to last some tenths of a second.
-const STREAM_MIB: u64 = 128;
+pub(super) const STREAM_MIB: u64 = 128;
 const MIB: u64 = 1 << 20;
 /// What a writer writes at once.
 static BLOCK: [u8; 1 << 16] = [0; 1 << 16];
@@ -168,7 +168,7 @@ fn rates<'a>(
     ]
 }
 
-async fn output(sandbox: &BoxHandle) -> Result<f64, BenchError> {
+pub(super) async fn output(sandbox: &BoxHandle) -> Result<f64, BenchError> {
     let count = format!("count={STREAM_MIB}");
     let begin = Instant::now();
     let options = ExecOptions::new(["dd", "if=/dev/zero", "bs=1M", count.as_str()]);
@@ -213,7 +213,7 @@ async fn input(sandbox: &BoxHandle) -> Result<f64, BenchError> {
     Ok(milliseconds(begin))
 }
 
-fn whole(what: &'static str, taken: u64) -> Result<(), BenchError> {
+pub(super) fn whole(what: &'static str, taken: u64) -> Result<(), BenchError> {
     if taken == STREAM_MIB * MIB {
         return Ok(());
     }
@@ -225,6 +225,6 @@ fn whole(what: &'static str, taken: u64) -> Result<(), BenchError> {
 }
 
 /// MB/s.
-fn per_second(bytes: u64, elapsed_ms: f64) -> Result<f64, BenchError> {
+pub(super) fn per_second(bytes: u64, elapsed_ms: f64) -> Result<f64, BenchError> {
     Ok(bytes as f64 / 1e3 / elapsed_ms)
 }

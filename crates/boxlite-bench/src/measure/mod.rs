@@ -2,8 +2,12 @@
 
 mod copy;
 mod exec;
+mod images;
+mod lists;
 mod many;
 mod memory;
+mod peers;
+mod sdk;
 mod start;
 
 use boxlite::Accelerator;
@@ -21,15 +25,30 @@ pub(crate) enum Measurement {
     Exec,
     /// Files in and out.
     Copy,
+    /// What the boundary to other languages costs.
+    Sdk,
+    /// Loads, and boxes of large images.
+    Images,
     /// Of idle boxes.
     Memory,
     /// At once, and ends.
     Many,
+    /// Homes with many boxes.
+    Lists,
 }
 
 impl Measurement {
     /// In the order of the page.
-    pub(crate) const ALL: [Self; 5] = [Self::Start, Self::Exec, Self::Copy, Self::Memory, Self::Many];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Start,
+        Self::Exec,
+        Self::Copy,
+        Self::Sdk,
+        Self::Images,
+        Self::Memory,
+        Self::Many,
+        Self::Lists,
+    ];
 
     /// Its name, and words that its rows have in their ids: what `--only` looks at.
     pub(crate) fn names(self) -> &'static [&'static str] {
@@ -37,8 +56,11 @@ impl Measurement {
             Self::Start => &["start", "cold", "warm", "cli", "go", "peer"],
             Self::Exec => &["exec", "output", "stdin"],
             Self::Copy => &["copy"],
+            Self::Sdk => &["sdk"],
+            Self::Images => &["images", "load", "create"],
             Self::Memory => &["memory"],
             Self::Many => &["many", "ends"],
+            Self::Lists => &["lists"],
         }
     }
 
@@ -48,8 +70,11 @@ impl Measurement {
             Self::Start => start::measure(bench, on_round).await,
             Self::Exec => exec::measure(bench, on_round).await,
             Self::Copy => copy::measure(bench, on_round).await,
+            Self::Sdk => sdk::measure(bench, on_round).await,
+            Self::Images => images::measure(bench, on_round).await,
             Self::Memory => memory::measure(bench, on_round).await,
             Self::Many => many::measure(bench, on_round).await,
+            Self::Lists => lists::measure(bench, on_round).await,
         }
     }
 }

@@ -6,8 +6,10 @@ use std::time::Instant;
 use boxlite::{AttachOptions, BoxOptions, StartPreference};
 use tokio::io::AsyncReadExt as _;
 
+use super::peers;
 use crate::bench::{Bench, CPUS, IMAGE, MEMORY_MIB, milliseconds, remove};
 use crate::error::BenchError;
+use crate::go::{GoProgram, contender};
 use crate::report::{Bar, Group, Row, Unit};
 use crate::sample::{Contender, Observations, interleave, row};
 
@@ -35,6 +37,7 @@ const WARM_STAGES: [&str; 8] = [
 
 pub(super) async fn measure(bench: &Bench, on_round: &mut dyn FnMut(usize)) -> Result<Vec<Row>, BenchError> {
     bench.template().await?;
+    let go = tokio::task::block_in_place(|| GoProgram::start(bench));
     let mut contenders = floors(bench);
     contenders.push(Contender::several(start_rows(bench, "cold"), || {
         boxed(bench, "cold", bench.options().start(StartPreference::Cold))
@@ -43,7 +46,14 @@ pub(super) async fn measure(bench: &Bench, on_round: &mut dyn FnMut(usize)) -> R
         boxed(bench, "warm", bench.options())
     }));
     contenders.push(command(bench));
-    Ok(interleave(bench.settings.rounds, contenders, on_round).await)
+    let title = "Go: `CreateBox`, `Start`, `Command(…).Output()`";
+    let row = row(bench.id("go/start"), Group::Start, Unit::Milliseconds, title).floor(bench.id("warm/floor"));
+    contenders.push(contender(&go, row, "start".to_owned(), |elapsed_ms| elapsed_ms));
+    contenders.extend(peers::contenders(bench));
+    let rows = interleave(bench.settings.rounds, contenders, on_round).await;
+    // It waits for the program to end.
+    tokio::task::block_in_place(|| drop(go));
+    Ok(rows)
 }
 
 fn floors(bench: &Bench) -> Vec<Contender<'_>> {

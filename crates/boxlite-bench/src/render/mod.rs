@@ -45,16 +45,18 @@ fn write(path: &Path, text: &str) -> Result<(), BenchError> {
     std::fs::write(path, text).map_err(BenchError::file(path))
 }
 
-const GROUPS: [(Group, &str); 9] = [
+const GROUPS: [(Group, &str); 11] = [
     (Group::Start, "From nothing to the first output"),
     (Group::WarmStages, "Where the time of a warm start goes"),
     (Group::ColdStages, "Where the time of a cold start goes"),
     (Group::Exec, "Processes in a running box"),
     (Group::Throughput, "Streams and files"),
+    (Group::Sdk, "Through Go"),
     (Group::Images, "Images"),
     (Group::Many, "Many boxes"),
     (Group::Memory, "Memory"),
     (Group::Ends, "Ends of boxes"),
+    (Group::Lists, "Homes with many boxes"),
 ];
 
 fn page(report: &Report, name: &str) -> String {
