@@ -7,7 +7,7 @@ pub(crate) use machine::{DISK_NAME, check_mounts};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use boxlite_shim::{Launch, LaunchConfig, Launched, Ready, StartEvent, StartFailureCode};
 use boxlite_store::{
@@ -29,6 +29,10 @@ use crate::shared::Shared;
 const MAX_EVENT_BYTES: usize = 1 << 20;
 /// Lines of a supervisor's log that are shown when it died without a word.
 const LOG_TAIL_LINES: usize = 20;
+
+/// How long a box that nobody runs may look locked: a process that some thread of some client is
+/// just starting shares what locks its parent had, until it executes its program.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts the machine and, unless there is none, the main process.
 pub(crate) async fn start(shared: &Arc<Shared>, id: &BoxId, start: StartOptions) -> Result<(), StartError> {
@@ -188,10 +192,11 @@ fn spawn(shared: &Arc<Shared>, id: &BoxId, request: &Request) -> Result<(Attempt
     if record.state.is_live() {
         return Err(invalid_state(&record));
     }
-    let lock = match BoxLock::try_acquire(&shared.home, id) {
-        Ok(Some(lock)) => lock,
+    let begun_by_another = || shared.current(id).is_ok_and(|record| record.state.is_live());
+    let lock = match BoxLock::acquire(&shared.home, id, LOCK_PATIENCE, &begun_by_another) {
+        Ok(lock) => lock,
         // Another process is starting or removing it just now.
-        Ok(None) => {
+        Err(LockError::Cancelled { .. } | LockError::TimedOut { .. }) => {
             let record = shared.current(id)?;
             return Err(StartError::InvalidState {
                 state: match record.state {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use boxlite::{BoxState, Diagnose, ErrorCode, ExecOptions, Mount, RemoveOptions, Signal, StopOptions};
+use boxlite_store::{BoxLock, Home};
 
 use crate::harness::{Scene, all_names, shell};
 
@@ -180,4 +181,23 @@ async fn a_paused_box_stands_still_and_goes_on() {
     handle.start().await.unwrap();
     handle.pause().await.unwrap();
     handle.remove(RemoveOptions::force()).await.unwrap();
+}
+
+/// A process that another thread is just starting shares the lock that a create has dropped.
+#[tokio::test]
+#[ignore = "starts real machines; `make test` runs it"]
+async fn a_box_that_looks_locked_for_a_moment_starts() {
+    let scene = Scene::new();
+    let client = scene.client().await;
+    let handle = client.create(scene.options()).await.unwrap();
+    let home = Home::open(&scene.home()).unwrap();
+    let lock = BoxLock::try_acquire(&home, &handle.id().parse().unwrap()).unwrap();
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(lock.unwrap());
+    });
+    handle.start().await.unwrap();
+    holder.join().unwrap();
+    let error = handle.start().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidState);
 }
