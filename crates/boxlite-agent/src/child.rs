@@ -143,12 +143,12 @@ pub(crate) enum LookError {
 }
 
 /// Has a child in the control group `group` do `work`, and looks at what it has by its number
-/// in /proc while it still lives: namespaces and roots are opened so.
+/// in /proc while it still lives: namespaces and roots are opened so. It ends by itself then.
 pub(crate) async fn look_into<T>(
     group: BorrowedFd<'_>,
     work: impl FnOnce() -> Result<(), String>,
     look: impl FnOnce(i32) -> io::Result<T>,
-) -> Result<T, LookError> {
+) -> Result<(T, Child), LookError> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| LookError::Fork(error.into()));
     let (report, reporter) = pipe()?;
     let (hold, release) = pipe()?;
@@ -174,8 +174,7 @@ pub(crate) async fn look_into<T>(
             }
             let found = look(child.pid()).map_err(LookError::Look)?;
             drop(release);
-            child.wait().await;
-            Ok(found)
+            Ok((found, child))
         }
     }
 }

@@ -168,6 +168,8 @@ async fn assemble(assembly: &Assembly<'_>) -> Result<Root, ConfigureError> {
     let build = || assembly.build().map_err(|error| error.to_string());
     child::look_into(group.as_fd(), build, Root::open)
         .await
+        // The child ends while the box goes on.
+        .map(|(root, _)| root)
         .map_err(|error| match error {
             LookError::Fork(error) => ConfigureError::Fork(error),
             LookError::Work(message) => ConfigureError::Assemble { message },

@@ -2,7 +2,7 @@
 
 use std::{fs, io, net::Ipv4Addr, os::fd::OwnedFd, path::Path};
 
-use boxlite_protocol::guest::Network;
+use boxlite_protocol::{USUAL_ADDRESS_CIDR, USUAL_GATEWAY, guest::Network};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::{
@@ -34,6 +34,12 @@ pub(crate) enum NetworkError {
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
     mac: [u8; 6],
+    addresses: Addresses,
+}
+
+/// All of an interface that is not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Addresses {
     address: Ipv4Addr,
     netmask: Ipv4Addr,
     gateway: Option<Ipv4Addr>,
@@ -48,19 +54,56 @@ impl Plan {
         };
         let mac =
             parse_mac(&network.mac).ok_or_else(|| invalid("mac", &network.mac, "six pairs of hexadecimal digits"))?;
-        let cidr = &network.address_cidr;
+        Ok(Plan {
+            mac,
+            addresses: Addresses::parse(&network.address_cidr, &network.gateway)?,
+        })
+    }
+}
+
+impl Addresses {
+    fn parse(cidr: &str, gateway: &str) -> Result<Self, NetworkError> {
+        let invalid = |field, value: &str, form| NetworkError::Invalid {
+            field,
+            value: value.to_owned(),
+            form,
+        };
         let (address, netmask) =
             parse_cidr(cidr).ok_or_else(|| invalid("address_cidr", cidr, "IPv4 address/prefix length"))?;
-        let gateway = match network.gateway.as_str() {
+        let gateway = match gateway {
             "" => None,
             text => Some(text.parse().map_err(|_| invalid("gateway", text, "an IPv4 address"))?),
         };
-        Ok(Plan {
-            mac,
+        Ok(Addresses {
             address,
             netmask,
             gateway,
         })
+    }
+
+    /// Gives them to an interface that has none, and brings it up.
+    fn apply(&self, socket: &OwnedFd, name: &str) -> Result<(), NetworkError> {
+        let apply = |step, request| sys::change_interface(socket, name, request).map_err(change(name, step));
+        apply("set the address", InterfaceChange::Address(self.address))?;
+        apply("set the netmask", InterfaceChange::Netmask(self.netmask))?;
+        apply("bring up", InterfaceChange::Up)?;
+        if let Some(gateway) = self.gateway {
+            match sys::add_default_route(socket, gateway) {
+                // From a Configure that failed later on.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result.map_err(change(name, "set the default route"))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn change(interface: &str, step: &'static str) -> impl FnOnce(io::Error) -> NetworkError {
+    let interface = interface.to_owned();
+    move |source| NetworkError::Change {
+        step,
+        interface,
+        source,
     }
 }
 
@@ -89,6 +132,8 @@ fn parse_cidr(text: &str) -> Option<(Ipv4Addr, Ipv4Addr)> {
 pub(crate) struct Interfaces {
     /// Names and addresses; in a machine from a template those are the template's.
     devices: Vec<(String, [u8; 6])>,
+    /// What the only one has already.
+    preset: Option<Addresses>,
 }
 
 impl Interfaces {
@@ -96,7 +141,7 @@ impl Interfaces {
     /// says what it wants.
     pub(crate) fn bring_up() -> Self {
         let class = Path::new("/sys/class/net");
-        let interfaces = Self::list_in(class);
+        let mut interfaces = Self::list_in(class);
         for (name, _) in &interfaces.devices {
             // The host's side has no IPv6; an address made from the template's would stay.
             set_sysctl(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "1");
@@ -108,6 +153,7 @@ impl Interfaces {
                     log!("bring up {name}: {error}");
                 }
             }
+            interfaces.preset = interfaces.take_usual_addresses(&socket);
         }
         interfaces
     }
@@ -127,7 +173,17 @@ impl Interfaces {
             })
             .collect();
         devices.sort();
-        Interfaces { devices }
+        Interfaces { devices, preset: None }
+    }
+
+    /// Gives the only interface the addresses that it will have, unless the host is unusual.
+    fn take_usual_addresses(&self, socket: &OwnedFd) -> Option<Addresses> {
+        let [(name, _)] = self.devices.as_slice() else {
+            return None;
+        };
+        let usual = Addresses::parse(USUAL_ADDRESS_CIDR, USUAL_GATEWAY).ok()?;
+        usual.apply(socket, name).map_err(|error| log!("{error}")).ok()?;
+        Some(usual)
     }
 
     /// The interface with the address `mac`; else the only one.
@@ -141,14 +197,6 @@ impl Interfaces {
 
     /// Gives the interface of `network` its addresses and the route.
     pub(crate) fn configure(&self, network: Option<&Network>) -> Result<(), NetworkError> {
-        let change = |interface: &str, step| {
-            let interface = interface.to_owned();
-            move |source| NetworkError::Change {
-                step,
-                interface,
-                source,
-            }
-        };
         let Some(network) = network.filter(|network| !network.mac.is_empty()) else {
             return Ok(());
         };
@@ -161,17 +209,12 @@ impl Interfaces {
         if *mac != plan.mac {
             apply("set the Ethernet address", InterfaceChange::Mac(plan.mac))?;
         }
-        apply("set the address", InterfaceChange::Address(plan.address))?;
-        apply("set the netmask", InterfaceChange::Netmask(plan.netmask))?;
-        apply("bring up", InterfaceChange::Up)?;
-        if let Some(gateway) = plan.gateway {
-            match sys::add_default_route(&socket, gateway) {
-                // From a Configure that failed later on.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                result => result.map_err(change(name, "set the default route"))?,
-            }
+        match self.preset {
+            Some(preset) if preset == plan.addresses => return Ok(()),
+            Some(_) => apply("bring down", InterfaceChange::Down)?,
+            None => {}
         }
-        Ok(())
+        plan.addresses.apply(&socket, name)
     }
 }
 
@@ -202,12 +245,12 @@ mod tests {
     fn a_plan_is_what_the_host_wrote() {
         let plan = Plan::parse(&network("52:54:00:aB:cd:ef", "10.0.2.15/24", "10.0.2.2")).unwrap();
         assert_eq!(plan.mac, [0x52, 0x54, 0, 0xab, 0xcd, 0xef]);
-        assert_eq!(plan.address, Ipv4Addr::new(10, 0, 2, 15));
-        assert_eq!(plan.netmask, Ipv4Addr::new(255, 255, 255, 0));
-        assert_eq!(plan.gateway, Some(Ipv4Addr::new(10, 0, 2, 2)));
+        assert_eq!(plan.addresses.address, Ipv4Addr::new(10, 0, 2, 15));
+        assert_eq!(plan.addresses.netmask, Ipv4Addr::new(255, 255, 255, 0));
+        assert_eq!(plan.addresses.gateway, Some(Ipv4Addr::new(10, 0, 2, 2)));
         let mac = "52:54:00:00:00:01";
         assert_eq!(
-            Plan::parse(&network(mac, "1.2.3.4/0", "")).unwrap().netmask,
+            Plan::parse(&network(mac, "1.2.3.4/0", "")).unwrap().addresses.netmask,
             Ipv4Addr::UNSPECIFIED
         );
         for (mac, cidr, gateway) in [

@@ -78,13 +78,15 @@ impl Prepared {
 async fn namespaces() -> Result<Namespaces, PrepareBoxError> {
     let group = cgroup::open_box().map_err(PrepareBoxError::Fork)?;
     let fill = || fill_namespaces().map_err(|(what, error)| format!("{what}: {error}"));
-    child::look_into(group.as_fd(), fill, Namespaces::open)
-        .await
-        .map_err(|error| match error {
-            LookError::Fork(error) => PrepareBoxError::Fork(error),
-            LookError::Work(message) => PrepareBoxError::Make(message),
-            LookError::Look(error) => PrepareBoxError::Open(error),
-        })
+    let looked = child::look_into(group.as_fd(), fill, Namespaces::open).await;
+    let (namespaces, child) = looked.map_err(|error| match error {
+        LookError::Fork(error) => PrepareBoxError::Fork(error),
+        LookError::Work(message) => PrepareBoxError::Make(message),
+        LookError::Look(error) => PrepareBoxError::Open(error),
+    })?;
+    // A template that was saved before would end it in every box.
+    child.wait().await;
+    Ok(namespaces)
 }
 
 fn fill_namespaces() -> Result<(), (&'static str, io::Error)> {

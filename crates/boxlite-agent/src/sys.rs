@@ -231,6 +231,8 @@ pub(crate) fn add_entropy(random: impl AsFd, bytes: &[u8]) -> io::Result<()> {
 pub(crate) enum InterfaceChange {
     /// Brings it up.
     Up,
+    /// Brings it down, which forgets its routes.
+    Down,
     /// Sets its Ethernet address; virtio's may be up.
     Mac([u8; 6]),
     /// Sets its IPv4 address.
@@ -251,12 +253,14 @@ pub(crate) fn change_interface(socket: impl AsFd, name: &str, change: InterfaceC
         *to = from as _;
     }
     let number = match change {
-        InterfaceChange::Up => {
+        InterfaceChange::Up | InterfaceChange::Down => {
             // SAFETY: SIOCGIFFLAGS fills in the flags of the named interface; reading that
             // member is fine then.
             unsafe {
                 check(libc::ioctl(fd, libc::SIOCGIFFLAGS as _, &mut request))?;
-                request.ifr_ifru.ifru_flags |= libc::IFF_UP as i16;
+                let flags = request.ifr_ifru.ifru_flags & !(libc::IFF_UP as i16);
+                let up = matches!(change, InterfaceChange::Up);
+                request.ifr_ifru.ifru_flags = if up { flags | libc::IFF_UP as i16 } else { flags };
             }
             libc::SIOCSIFFLAGS
         }

@@ -40,6 +40,11 @@ pub const TAR_CHUNK_BYTES: usize = 256 * 1024;
 pub const MESSAGE_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 /// The name of the guest's end of the stream: the `name` of the virtio-serial port.
 pub const AGENT_PORT_NAME: &str = "boxlite.agent";
+/// The address that user-mode networks give their guest, unless a host says otherwise: guests take
+/// it before anybody has spoken to them, so that nothing is left to do when the host wants it.
+pub const USUAL_ADDRESS_CIDR: &str = "10.0.2.15/24";
+/// The gateway of [`USUAL_ADDRESS_CIDR`].
+pub const USUAL_GATEWAY: &str = "10.0.2.2";
 /// The word on the kernel's command line that makes the agent power off at once,
 /// so that a start of kernel and agent proves that an accelerator works.
 pub const PROBE_PARAMETER: &str = "boxlite.probe=1";

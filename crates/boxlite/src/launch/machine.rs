@@ -28,8 +28,6 @@ pub(crate) const ROOTFS_SERIAL: &str = "rootfs";
 pub(crate) const DISK_SERIAL: &str = "disk";
 
 /// The engine's user-mode network (machines.md: 10.0.2.0/24).
-const GUEST_ADDRESS: &str = "10.0.2.15/24";
-const GATEWAY: &str = "10.0.2.2";
 const RESOLVER: &str = "10.0.2.3";
 
 pub(super) struct Inputs<'a> {
@@ -248,8 +246,8 @@ fn network(config: &BoxConfig, id: &str) -> (NetworkSpec, Option<Network>) {
     };
     let guest = Network {
         mac: mac.clone(),
-        address_cidr: GUEST_ADDRESS.to_owned(),
-        gateway: GATEWAY.to_owned(),
+        address_cidr: boxlite_protocol::USUAL_ADDRESS_CIDR.to_owned(),
+        gateway: boxlite_protocol::USUAL_GATEWAY.to_owned(),
         nameservers,
         search: options.dns_search.clone(),
     };

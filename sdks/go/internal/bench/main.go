@@ -10,6 +10,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -38,12 +39,12 @@ type bench struct {
 	box     *boxlite.Box // for what needs one that runs; made when it is first needed
 }
 
-func serve(ctx context.Context, options boxlite.BoxOptions) error {
+func serve(ctx context.Context, options boxlite.BoxOptions) (err error) {
 	client, err := boxlite.NewClient()
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer func() { err = errors.Join(err, client.Close()) }()
 	b := &bench{client: client, options: options}
 	requests := bufio.NewScanner(os.Stdin)
 	for requests.Scan() {
