@@ -137,6 +137,27 @@ async fn a_box_is_as_configured() {
     assert!(!machine.shut_down(client, 15, 1000).await);
 }
 
+/// Guests have the usual address from the beginning; a host that wants another one gets it alone.
+#[tokio::test]
+#[ignore = "starts a machine"]
+async fn an_unusual_address_takes_the_place_of_the_usual_one() {
+    let options = Options {
+        network: true,
+        ..Default::default()
+    };
+    let (mut machine, mut client, _) = Machine::with_box(&options, |request| {
+        if let Some(network) = &mut request.network {
+            network.address_cidr = "10.0.0.77/16".into();
+        }
+    })
+    .await;
+    let net = print(&mut client, "ifconfig eth0; route -n").await;
+    assert!(net.contains("10.0.0.77") && net.contains("255.255.0.0"), "{net}");
+    assert!(!net.contains("10.0.2.15") && !net.contains("255.255.255.0"), "{net}");
+    assert!(net.contains("10.0.2.2") && net.contains("52:54:00:00:00:07"), "{net}");
+    assert!(!machine.shut_down(&mut client, 15, 1000).await);
+}
+
 #[tokio::test]
 #[ignore = "starts machines"]
 async fn the_disk_survives_and_the_image_shows_through() {

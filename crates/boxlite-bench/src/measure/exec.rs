@@ -192,7 +192,7 @@ pub(super) async fn output(sandbox: &BoxHandle) -> Result<f64, BenchError> {
 async fn input(sandbox: &BoxHandle) -> Result<f64, BenchError> {
     let begin = Instant::now();
     // It says how much has come, when all of it has; `wc` would take it byte by byte.
-    let options = ExecOptions::new(["sh", "-c", "dd bs=64k of=/dev/null 2>&1 | tail -n 1"]).stdin(true);
+    let options = ExecOptions::new(["sh", "-c", "dd bs=64k iflag=fullblock of=/dev/null 2>&1 | tail -n 1"]).stdin(true);
     let mut execution = sandbox.exec(options).await.map_err(BenchError::boxlite("exec"))?;
     if let Some(mut stdin) = execution.take_stdin() {
         for _ in 0..STREAM_MIB * MIB / BLOCK.len() as u64 {
@@ -208,8 +208,9 @@ async fn input(sandbox: &BoxHandle) -> Result<f64, BenchError> {
             .map_err(BenchError::stream("stdout"))?;
     }
     execution.wait().await.map_err(BenchError::boxlite("wait"))?;
-    let count = count.split_whitespace().next().unwrap_or_default();
-    whole("exec stdin", count.parse().unwrap_or_default())?;
+    // `2048+0 records out`
+    let blocks: u64 = count.split('+').next().unwrap_or_default().parse().unwrap_or_default();
+    whole("exec stdin", blocks * BLOCK.len() as u64)?;
     Ok(milliseconds(begin))
 }
 

@@ -162,17 +162,26 @@ fn line(report: &Report, row: &Row) -> String {
         .collect();
     let bars: Vec<String> = row.bars.iter().map(|bar| verdict(report, row, bar)).collect();
     format!(
-        "| {indent}{} | {unit} | {} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} | {} |\n",
+        "| {indent}{} | {unit} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
         row.title,
         summary.n,
-        summary.p50,
-        summary.p95,
-        summary.p99,
-        summary.max,
+        figure(summary.p50),
+        figure(summary.p95),
+        figure(summary.p99),
+        figure(summary.max),
         row.failures.len(),
         times.join(", "),
         bars.join("; ")
     )
+}
+
+/// With one decimal, and three where that would say nothing.
+fn figure(value: f64) -> String {
+    if value < 1.0 {
+        format!("{value:.3}")
+    } else {
+        format!("{value:.1}")
+    }
 }
 
 fn verdict(report: &Report, row: &Row, bar: &Bar) -> String {
