@@ -47,11 +47,6 @@ struct Addresses {
 
 impl Plan {
     fn parse(network: &Network) -> Result<Self, NetworkError> {
-        let invalid = |field, value: &str, form| NetworkError::Invalid {
-            field,
-            value: value.to_owned(),
-            form,
-        };
         let mac =
             parse_mac(&network.mac).ok_or_else(|| invalid("mac", &network.mac, "six pairs of hexadecimal digits"))?;
         Ok(Plan {
@@ -63,11 +58,6 @@ impl Plan {
 
 impl Addresses {
     fn parse(cidr: &str, gateway: &str) -> Result<Self, NetworkError> {
-        let invalid = |field, value: &str, form| NetworkError::Invalid {
-            field,
-            value: value.to_owned(),
-            form,
-        };
         let (address, netmask) =
             parse_cidr(cidr).ok_or_else(|| invalid("address_cidr", cidr, "IPv4 address/prefix length"))?;
         let gateway = match gateway {
@@ -95,6 +85,14 @@ impl Addresses {
             }
         }
         Ok(())
+    }
+}
+
+fn invalid(field: &'static str, value: &str, form: &'static str) -> NetworkError {
+    NetworkError::Invalid {
+        field,
+        value: value.to_owned(),
+        form,
     }
 }
 

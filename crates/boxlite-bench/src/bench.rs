@@ -63,8 +63,7 @@ impl Bench {
             .build()
             .await
             .map_err(BenchError::boxlite("opening the home"))?;
-        let source = format!("oci:{}/busybox:latest", settings.fixtures.display());
-        load(&client, &source, IMAGE).await?;
+        load_usual(&client, &settings).await?;
         let info = client.info().await.map_err(BenchError::boxlite("info"))?;
         let initramfs = floor::initramfs(work).map_err(|error| error.to_string());
         Ok(Self {
@@ -141,6 +140,12 @@ impl Bench {
         host::output(&mut command)?;
         Ok(milliseconds(begin))
     }
+}
+
+/// Loads the usual image, under its name.
+pub(crate) async fn load_usual(client: &Client, settings: &Settings) -> Result<(), BenchError> {
+    let source = format!("oci:{}/busybox:latest", settings.fixtures.display());
+    load(client, &source, IMAGE).await
 }
 
 /// Loads an image under a name.

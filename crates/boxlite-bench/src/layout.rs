@@ -101,12 +101,9 @@ pub(crate) fn make(folder: &Path, tar: &Path, packing: Packing) -> Result<Layout
     });
     let mut entry = descriptor(&blobs, MANIFEST_TYPE, &manifest)?;
     entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
-    write(
-        folder,
-        "index.json",
-        &json!({ "schemaVersion": 2, "manifests": [entry] }),
-    )?;
-    write(folder, "oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }))?;
+    let index = json!({ "schemaVersion": 2, "manifests": [entry] });
+    write(folder, "index.json", &index.to_string())?;
+    write(folder, "oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#)?;
     Ok(Layout {
         folder: folder.to_owned(),
         layer,
@@ -165,13 +162,13 @@ fn hex(bytes: &[u8]) -> String {
 fn descriptor(blobs: &Path, media_type: &str, document: &Value) -> Result<Value, BenchError> {
     let text = document.to_string();
     let digest = hex(&Sha256::digest(&text));
-    write(blobs, &digest, document)?;
+    write(blobs, &digest, &text)?;
     Ok(json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": text.len() }))
 }
 
-fn write(folder: &Path, name: &str, document: &Value) -> Result<(), BenchError> {
+fn write(folder: &Path, name: &str, text: &str) -> Result<(), BenchError> {
     let path = folder.join(name);
-    fs::write(&path, document.to_string()).map_err(BenchError::file(path))
+    fs::write(&path, text).map_err(BenchError::file(path))
 }
 
 /// Reads a file to its end, so that what is measured next finds it in memory. Blocking.

@@ -7,7 +7,7 @@ use boxlite::{Client, ListFilter};
 use futures_util::future::try_join_all;
 
 use super::copy::discard;
-use crate::bench::{Bench, IMAGE, load, milliseconds};
+use crate::bench::{Bench, load_usual, milliseconds};
 use crate::error::BenchError;
 use crate::host;
 use crate::report::{Group, Row, Unit};
@@ -44,8 +44,7 @@ impl Home {
         let path = bench.work.join(format!("home-of-{boxes}"));
         let client = Client::builder().home(&path).build().await;
         let client = client.map_err(BenchError::boxlite("opening a home"))?;
-        let source = format!("oci:{}/busybox:latest", bench.settings.fixtures.display());
-        load(&client, &source, IMAGE).await?;
+        load_usual(&client, &bench.settings).await?;
         for beginning in (0..boxes).step_by(AT_ONCE) {
             let some = AT_ONCE.min(boxes - beginning);
             try_join_all((0..some).map(|_| client.create(bench.options())))

@@ -27,7 +27,7 @@ pub(crate) const CONSOLE_LOG_BYTES: u64 = 1 << 20;
 pub(crate) const ROOTFS_SERIAL: &str = "rootfs";
 pub(crate) const DISK_SERIAL: &str = "disk";
 
-/// The engine's user-mode network (machines.md: 10.0.2.0/24).
+/// The resolver of the engine's user-mode network (machines.md: 10.0.2.0/24).
 const RESOLVER: &str = "10.0.2.3";
 
 pub(super) struct Inputs<'a> {
