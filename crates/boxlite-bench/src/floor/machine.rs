@@ -91,8 +91,11 @@ impl Kit {
         command.arg("-kernel").arg(&self.kernel);
         command.arg("-initrd").arg(&self.initramfs);
         let mut line = "quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on".to_owned();
+        if self.accelerator != "kvm" {
+            line.push_str(" no_timer_check lapic_timer_hz=1000000000");
+        }
         if let Some(khz) = counter_khz() {
-            line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable"));
+            line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable lpj={}", u64::from(khz) * 4));
         }
         // Not after a `--`, which would keep the devices that QEMU appends from the kernel.
         command.args(["-append", &format!("{line} {mode}")]);

@@ -119,7 +119,7 @@ pub(crate) fn arguments(
         } => {
             arguments.add("-kernel", descriptor_path(kernel));
             arguments.add("-initrd", descriptor_path(initramfs));
-            arguments.add("-append", kernel_command_line(tsc_khz, &spec.kernel_args_extra)?);
+            arguments.add("-append", kernel_command_line(accelerator, tsc_khz, &spec.kernel_args_extra)?);
         }
         // Where the state is comes on the control channel, behind what is to be known of it.
         BootDescriptors::Template { .. } => arguments.add("-incoming", "defer"),
@@ -250,11 +250,36 @@ fn descriptor_path(fd: RawFd) -> String {
     format!("/proc/self/fd/{fd}")
 }
 
-fn kernel_command_line(tsc_khz: Option<u32>, extra: &[String]) -> Result<String, InvalidSpec> {
+/// Clock ticks a second of the guest kernel (`CONFIG_HZ`), for `lpj=`. A kernel of the user's own
+/// with more of them waits longer than it must in its drivers' delays, never shorter.
+const GUEST_HZ: u32 = 250;
+
+/// The frequency of the local APIC's timer as QEMU emulates it: a count a nanosecond.
+const EMULATED_APIC_HZ: u32 = 1_000_000_000;
+
+/// What an emulated guest is told of its timers. Left alone, the kernel measures each of them
+/// against the PIT for some 300 ms, and where the host is busy it measures wrong: it takes the
+/// interrupt controller for broken («8254 timer not connected») or the APIC's timer for unfit,
+/// and then goes on without high-resolution timers, or not at all.
+fn emulated_timers(tsc_khz: Option<u32>) -> String {
+    let mut line = format!(" no_timer_check lapic_timer_hz={EMULATED_APIC_HZ}");
+    if let Some(khz) = tsc_khz {
+        let loops_per_jiffy = u64::from(khz) * 1000 / u64::from(GUEST_HZ);
+        line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable lpj={loops_per_jiffy}"));
+    }
+    line
+}
+
+fn kernel_command_line(
+    accelerator: Accelerator,
+    tsc_khz: Option<u32>,
+    extra: &[String],
+) -> Result<String, InvalidSpec> {
     // quiet: a serial port is slow under emulation; what matters (a panic) is printed anyway.
     let mut line = "quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on dummy.numdummies=0".to_owned();
-    if let Some(khz) = tsc_khz {
-        line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable"));
+    match accelerator {
+        Accelerator::Kvm => {}
+        Accelerator::Tcg | Accelerator::Hvf => line.push_str(&emulated_timers(tsc_khz)),
     }
     for argument in extra {
         if argument.is_empty() || !argument.bytes().all(|byte| byte.is_ascii_graphic()) {

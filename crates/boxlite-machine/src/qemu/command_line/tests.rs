@@ -69,11 +69,13 @@ fn emulation_keeps_the_timer_and_kvm_does_without() {
         "{tcg}"
     );
     assert!(!tcg.contains("pit="));
+    assert!(tcg.contains(" no_timer_check "));
     let kvm = line(&machine(), Accelerator::Kvm, &[]).unwrap();
     assert!(
         kvm.contains(" -accel kvm -cpu host -M microvm,acpi=off,memory-backend=ram,pit=off,pic=off,rtc=on "),
         "{kvm}"
     );
+    assert!(!kvm.contains("no_timer_check") && !kvm.contains("lapic_timer_hz"));
     assert!(kvm.contains(" -sandbox on "));
 }
 
@@ -85,7 +87,7 @@ fn disks_are_given_as_descriptors_with_their_serials() {
     assert!(line.contains(" -blockdev driver=raw,node-name=disk,file=disk-file,discard=unmap,detect-zeroes=unmap "));
     assert!(line.find("drive=rootfs") < line.find("drive=disk"));
     assert!(line.contains(
-        " -append quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on dummy.numdummies=0 tsc_early_khz=2596144 tsc=reliable boxlite.x=1 "
+        " -append quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on dummy.numdummies=0 no_timer_check lapic_timer_hz=1000000000 tsc_early_khz=2596144 tsc=reliable lpj=10384576 boxlite.x=1 "
     ));
 }
 
