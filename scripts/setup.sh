@@ -14,6 +14,7 @@ build=(
   "linux-source-6.12: source of the guest kernel"
   "flex: the guest kernel's build" "bison: the guest kernel's build" "bc: the guest kernel's build"
   "libelf-dev: the guest kernel's build (objtool)" "xz-utils: unpacking the kernel source"
+  "patch: our changes to the guest kernel"
   "binutils: stripping the guest kernel" "cpio: packing the initramfs" "zstd: packing the guest bundle"
 )
 run=("qemu-system-x86: runs the machines")

@@ -12,6 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 arch=$(uname -m)
 config="$here/guest-kernel-$arch.config"
+patches=("$here"/patches/*.patch)
 cache="${BOXLITE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/boxlite}/kernel"
 
 fail() { echo "guest/kernel/build.sh: $1" >&2; [ $# -lt 2 ] || echo "  try: $2" >&2; exit 1; }
@@ -22,17 +23,17 @@ fail() { echo "guest/kernel/build.sh: $1" >&2; [ $# -lt 2 ] || echo "  try: $2" 
 source="${BOXLITE_KERNEL_SOURCE:-$(find /usr/src -maxdepth 1 -name 'linux-source-6.*.tar.xz' 2>/dev/null | sort -V | tail -n 1)}"
 [ -f "$source" ] || fail "no kernel source found in /usr/src" "apt-get install linux-source-6.12   (or: make setup)"
 
-# Version and configuration are the key: the archive's name and size stand for the
+# Version, configuration and patches are the key: the archive's name and size stand for the
 # version, because hashing 140 MB at every build would cost more than it tells.
 version=$(basename "$source" .tar.xz)
 package_version=$(dpkg-query -W -f '${Version}' "$version" 2>/dev/null || stat -c '%s' "$source")
-key=$( (echo "$version $package_version $arch $(cc -dumpversion)"; sed 's/[[:space:]]*$//' "$config") | sha256sum | cut -c1-16)
+key=$( (echo "$version $package_version $arch $(cc -dumpversion)"; sed 's/[[:space:]]*$//' "$config"; cat "${patches[@]}") | sha256sum | cut -c1-16)
 out="$cache/$key"
 
 if [ "${1:-}" = --path ]; then echo "$out/vmlinux"; exit 0; fi
 if [ -f "$out/vmlinux" ]; then echo "$out/vmlinux"; exit 0; fi
 
-for tool in flex bison bc make cc xz; do
+for tool in flex bison bc make cc xz patch; do
   command -v "$tool" >/dev/null || fail "building the guest kernel needs $tool" "make setup"
 done
 
@@ -49,6 +50,10 @@ tar -xf "$source" -C "$work" --strip-components=1
 (
   cd "$work"
   export KBUILD_BUILD_USER=boxlite KBUILD_BUILD_HOST=boxlite KBUILD_BUILD_TIMESTAMP='2024-01-01'
+  for patch in "${patches[@]}"; do
+    # No fuzz: a patch that fits only roughly is read again by a person.
+    patch -p1 --fuzz=0 --forward --silent <"$patch" || { echo "$(basename "$patch") does not fit $version" >&2; exit 1; }
+  done
   make -s allnoconfig KCONFIG_ALLCONFIG="$config"
   # A symbol that Kconfig dropped is an option that would be missing without a word.
   missing=$(grep -E '^CONFIG_[A-Z0-9_]+=[ym"]' "$config" | while IFS= read -r line; do grep -qxF "$line" .config || echo "  $line"; done)

@@ -119,7 +119,10 @@ pub(crate) fn arguments(
         } => {
             arguments.add("-kernel", descriptor_path(kernel));
             arguments.add("-initrd", descriptor_path(initramfs));
-            arguments.add("-append", kernel_command_line(accelerator, tsc_khz, &spec.kernel_args_extra)?);
+            arguments.add(
+                "-append",
+                kernel_command_line(accelerator, tsc_khz, &spec.kernel_args_extra)?,
+            );
         }
         // Where the state is comes on the control channel, behind what is to be known of it.
         BootDescriptors::Template { .. } => arguments.add("-incoming", "defer"),
