@@ -46,6 +46,9 @@ use crate::{
 const PIPE_BYTES: usize = 1 << 20;
 /// How many messages wait for the stream.
 const QUEUE: usize = 2;
+/// Files up to this many bytes are read into the archive's buffer beside their headers. Moved
+/// into the pipe each by itself, thousands of them would be thousands of messages.
+const SMALL_FILE_BYTES: u64 = TAR_CHUNK_BYTES as u64 / 2;
 
 /// The answer to a CopyOut.
 pub(crate) type TarStream = ReceiverStream<Result<CopyOutResponse, Status>>;
@@ -239,6 +242,7 @@ impl<S: Sink> Packer<S> {
                         };
                         self.writer.append(&entry, data)?;
                     }
+                    None if entry.size <= SMALL_FILE_BYTES => self.writer.append(&entry, &file)?,
                     None => self.writer.append_moved(&entry, |archive, rest| {
                         archive.flush()?;
                         archive.get_mut().move_from(&file, rest)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use boxlite::{BoxHandle, BoxOptions, CopyOptions};
@@ -33,18 +34,51 @@ struct Load {
 
 pub(super) async fn measure(bench: &Bench, on_round: &mut dyn FnMut(usize)) -> Result<Vec<Row>, BenchError> {
     let loads = tokio::task::block_in_place(|| make(&bench.work))?;
+    let copies = Copies::new(&bench.work)?;
     // The shape that a box has when nobody asks for another.
     let sandbox = bench.idle(BoxOptions::new(IMAGE)).await?;
     let contenders = loads
         .iter()
-        .flat_map(|load| contenders(bench, &sandbox, load))
+        .flat_map(|load| contenders(bench, &sandbox, load, &copies))
         .collect();
     let rows = interleave(bench.settings.heavy, contenders, on_round).await;
     remove(&sandbox).await?;
     for load in &loads {
         discard(&load.path)?;
     }
+    discard(&copies.folder)?;
     Ok(rows)
+}
+
+/// What is copied on the host, and where to.
+#[derive(Debug)]
+struct Copies {
+    folder: PathBuf,
+    made: AtomicUsize,
+}
+
+impl Copies {
+    fn new(work: &Path) -> Result<Self, BenchError> {
+        let folder = work.join("copies");
+        fs::create_dir(&folder).map_err(BenchError::file(&folder))?;
+        Ok(Self {
+            folder,
+            made: AtomicUsize::new(0),
+        })
+    }
+
+    /// A place that nothing was at before.
+    fn next(&self) -> PathBuf {
+        self.folder.join(self.made.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Makes room where that is needed. Many files stay until the end: an ext4 without a journal
+    /// looks, for each file that it makes, at all that were deleted in the last minutes
+    /// (`recently_deleted`), so that deleting some between two rounds makes the next slower, and
+    /// slower with every round.
+    fn done(copy: &Path) -> Result<(), BenchError> {
+        if copy.is_dir() { Ok(()) } else { discard(copy) }
+    }
 }
 
 fn make(work: &Path) -> Result<Vec<Load>, BenchError> {
@@ -88,7 +122,7 @@ pub(super) fn noise(bytes: usize) -> Vec<u8> {
     data
 }
 
-fn contenders<'a>(bench: &'a Bench, sandbox: &'a BoxHandle, load: &'a Load) -> Vec<Contender<'a>> {
+fn contenders<'a>(bench: &'a Bench, sandbox: &'a BoxHandle, load: &'a Load, copies: &'a Copies) -> Vec<Contender<'a>> {
     let floor = bench.id(&format!("copy/{}/cp", load.name));
     let rate = |direction: &str, title: &str| {
         let id = bench.id(&format!("copy/{}/{direction}", load.name));
@@ -109,8 +143,6 @@ fn contenders<'a>(bench: &'a Bench, sandbox: &'a BoxHandle, load: &'a Load) -> V
         }
     };
     let megabytes = load.bytes as f64 / 1e3;
-    let back = bench.work.join(format!("{}-back", load.name));
-    let host_copy = bench.work.join(format!("{}-cp", load.name));
     vec![
         Contender::one(barred(rate("in", "copy in")), move || async move {
             run_in(sandbox, &["rm", "-rf", TARGET]).await?;
@@ -120,22 +152,23 @@ fn contenders<'a>(bench: &'a Bench, sandbox: &'a BoxHandle, load: &'a Load) -> V
             Ok(megabytes / milliseconds(begin))
         }),
         Contender::one(barred(rate("out", "copy out")), move || {
-            let back = back.clone();
+            let back = copies.next();
             async move {
                 let begin = Instant::now();
                 let copying = sandbox.copy_out(TARGET, &back, CopyOptions::default());
                 copying.await.map_err(BenchError::boxlite("copy_out"))?;
                 let elapsed = milliseconds(begin);
-                discard(&back)?;
+                Copies::done(&back)?;
                 Ok(megabytes / elapsed)
             }
         }),
         Contender::one(rate("cp", "floor: `cp -r` on the host"), move || {
+            let host_copy = copies.next();
             let elapsed = tokio::task::block_in_place(|| {
                 let begin = Instant::now();
                 host::output(Command::new("cp").arg("-r").arg(&load.path).arg(&host_copy))?;
                 let elapsed = milliseconds(begin);
-                discard(&host_copy)?;
+                Copies::done(&host_copy)?;
                 Ok(megabytes / elapsed)
             });
             async { elapsed }

@@ -115,3 +115,50 @@ fn volumes_are_part_of_the_boxs_paths() {
     boxlite.ok(["cp", file.to_str().unwrap(), &format!("{}:/data/copied", running.name)]);
     assert_eq!(std::fs::read_to_string(folder.path().join("copied")).unwrap(), "seed");
 }
+
+#[test]
+#[ignore = "starts a machine"]
+fn thousands_of_small_files_come_back_as_they_were() {
+    // Around what fills a block of an archive, a page, a pipe's buffer and a message, so that the
+    // ends of files meet the ends of everything that they go through.
+    const SIZES: [usize; 10] = [0, 1, 511, 512, 513, 4095, 4096, 4097, 9000, 140_000];
+    const FILES: usize = 4000;
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    let content = |number: usize| -> Vec<u8> {
+        // The large ones are few.
+        let size = SIZES[if number % 100 == 99 { 9 } else { number % 9 }];
+        (0..size)
+            .map(|at| ((at * 31) ^ (at >> 8) ^ (number * 7)) as u8)
+            .collect()
+    };
+    let place = |number: usize| format!("{}/{number}", number / 250);
+    for number in 0..FILES {
+        let file = tree.join(place(number));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content(number)).unwrap();
+    }
+    let boxlite = shared();
+    let running = boxlite.sleeper("busybox", &[]);
+    // Into nothing, and over what is there already.
+    for round in ["first", "second"] {
+        boxlite.ok([
+            "cp",
+            &format!("{}/.", tree.display()),
+            &format!("{}:/root", running.name),
+        ]);
+        let back = folder.path().join(round);
+        boxlite.ok(["cp", &format!("{}:/root", running.name), back.to_str().unwrap()]);
+        for number in 0..FILES {
+            let file = back.join(place(number));
+            assert!(std::fs::read(&file).unwrap() == content(number), "{}", file.display());
+        }
+        let files = |folder: &Path| -> usize {
+            let folders = std::fs::read_dir(folder).unwrap();
+            folders
+                .map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count())
+                .sum()
+        };
+        assert_eq!(files(&back), FILES, "nothing beside them");
+    }
+}
