@@ -79,9 +79,7 @@ impl Assembly<'_> {
         for dir in self.volume_dirs {
             create_dirs(Path::new(dir)).map_err(step(format!("create the image's volume {dir:?}")))?;
         }
-        for volume in self.volumes {
-            volumes::attach(volume)?;
-        }
+        volumes::attach(self.volumes)?;
         Ok(())
     }
 

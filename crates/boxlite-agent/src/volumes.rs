@@ -8,7 +8,7 @@ use std::{
 };
 
 use boxlite_protocol::guest::Volume;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
 use crate::rootfs::create_dirs;
 
@@ -19,8 +19,8 @@ use crate::rootfs::create_dirs;
 /// `cache=mmap` beside it lets programs map files shared and writable, as databases do.
 const OPTIONS: &str = "trans=virtio,version=9p2000.L,msize=524288,cache=mmap,directio";
 
-/// Where a share is mounted while one file of it is bound to its target.
-const SHARE: &str = "/dev/.boxlite-share";
+/// Where shares are mounted while what is in them is bound to its targets.
+const SHARES: &str = "/dev/.boxlite-share";
 
 /// Why a volume is not there.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,8 @@ pub(crate) enum VolumeError {
         step: &'static str,
         source: io::Error,
     },
+    #[error("hide the shares that volumes are in: {source}")]
+    Hide { source: io::Error },
 }
 
 /// Refuses what can't be mounted, and sorts so that a volume comes after those that
@@ -64,40 +66,100 @@ pub(crate) fn plan(volumes: &[Volume]) -> Result<Vec<Volume>, VolumeError> {
     Ok(sorted)
 }
 
-/// Mounts one volume below this process's root, which must be the box's.
-pub(crate) fn attach(volume: &Volume) -> Result<(), VolumeError> {
-    let failed = |step| {
-        move |source: io::Error| VolumeError::Mount {
-            tag: volume.tag.clone(),
-            target: volume.target.clone(),
-            step,
-            source,
+/// Mounts volumes, in the order of [`plan`], below this process's root, which must be the box's.
+pub(crate) fn attach(volumes: &[Volume]) -> Result<(), VolumeError> {
+    let mut shares = Shares::default();
+    let attached = volumes.iter().try_for_each(|volume| {
+        let target = Path::new(&volume.target);
+        if volume.file_name.is_empty() {
+            create_dirs(target).map_err(failed(volume, "create the target"))?;
+            mount_share(&volume.tag, volume.read_only, target).map_err(failed(volume, "mount"))
+        } else {
+            let share = shares.mount(volume, volumes)?;
+            bind(volume, &share.join(&volume.file_name))
         }
-    };
-    let target = Path::new(&volume.target);
-    if volume.file_name.is_empty() {
-        create_dirs(target).map_err(failed("create the target"))?;
-        return mount_share(volume, target).map_err(failed("mount"));
-    }
-    fs::create_dir_all(SHARE).map_err(failed("create a directory for the share"))?;
-    mount_share(volume, Path::new(SHARE)).map_err(failed("mount"))?;
-    let bound = (|| {
-        create_file(target).map_err(failed("create the target"))?;
-        let source: PathBuf = Path::new(SHARE).join(&volume.file_name);
-        mount_bind(&source, target).map_err(|error| failed("bind the file")(error.into()))
-    })();
-    // The share itself goes out of sight; the file holds on to it.
-    unmount(SHARE, UnmountFlags::DETACH).map_err(|error| failed("hide the share")(error.into()))?;
-    fs::remove_dir(SHARE).map_err(failed("hide the share"))?;
-    bound
+    });
+    let hidden = shares.hide();
+    attached.and(hidden.map_err(|source| VolumeError::Hide { source }))
 }
 
-fn mount_share(volume: &Volume, target: &Path) -> io::Result<()> {
-    let mut flags = MountFlags::NODEV | MountFlags::NOATIME;
+fn failed<E: Into<io::Error>>(volume: &Volume, step: &'static str) -> impl FnOnce(E) -> VolumeError {
+    move |error| VolumeError::Mount {
+        tag: volume.tag.clone(),
+        target: volume.target.clone(),
+        step,
+        source: error.into(),
+    }
+}
+
+fn bind(volume: &Volume, source: &Path) -> Result<(), VolumeError> {
+    let target = Path::new(&volume.target);
+    let is_folder = fs::metadata(source)
+        .map_err(failed(volume, "find it in its share"))?
+        .is_dir();
+    let created = if is_folder {
+        create_dirs(target)
+    } else {
+        create_file(target)
+    };
+    created.map_err(failed(volume, "create the target"))?;
+    mount_bind(source, target).map_err(failed(volume, "bind"))?;
     if volume.read_only {
+        // The host refuses writes anyway; this says so also where mounts are listed.
+        let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOATIME;
+        mount_remount(target, flags, "").map_err(failed(volume, "make it read-only"))?;
+    }
+    Ok(())
+}
+
+/// The shares that are mounted while what is in them is bound to its targets. A device takes one
+/// mount at a time, so each is mounted once, for all volumes in it.
+#[derive(Default)]
+struct Shares {
+    /// Their tags; each is mounted at its place in this list.
+    tags: Vec<String>,
+}
+
+impl Shares {
+    /// Where `wanted`'s share is.
+    fn mount(&mut self, wanted: &Volume, volumes: &[Volume]) -> Result<PathBuf, VolumeError> {
+        if let Some(place) = self.tags.iter().position(|tag| *tag == wanted.tag) {
+            return Ok(Self::path(place));
+        }
+        let path = Self::path(self.tags.len());
+        fs::create_dir_all(&path).map_err(failed(wanted, "create a directory for the share"))?;
+        let read_only = volumes
+            .iter()
+            .all(|volume| volume.tag != wanted.tag || volume.read_only);
+        mount_share(&wanted.tag, read_only, &path).map_err(failed(wanted, "mount"))?;
+        self.tags.push(wanted.tag.clone());
+        Ok(path)
+    }
+
+    fn path(place: usize) -> PathBuf {
+        Path::new(SHARES).join(place.to_string())
+    }
+
+    /// Puts them out of sight; the volumes hold on to them.
+    fn hide(&self) -> io::Result<()> {
+        if self.tags.is_empty() {
+            return Ok(());
+        }
+        for place in 0..self.tags.len() {
+            let path = Self::path(place);
+            unmount(&path, UnmountFlags::DETACH)?;
+            fs::remove_dir(path)?;
+        }
+        fs::remove_dir(SHARES)
+    }
+}
+
+fn mount_share(tag: &str, read_only: bool, target: &Path) -> io::Result<()> {
+    let mut flags = MountFlags::NODEV | MountFlags::NOATIME;
+    if read_only {
         flags |= MountFlags::RDONLY;
     }
-    let tag = CString::new(volume.tag.as_bytes())?;
+    let tag = CString::new(tag)?;
     let options = CString::new(OPTIONS)?;
     mount(
         &tag,

@@ -61,7 +61,7 @@ pub(crate) struct BoxArgs {
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
 
-    /// Show a folder or file of the host in the box (no named volumes: SRC is a path)
+    /// Show a folder or file of the host in the box, up to 8 (no named volumes: SRC is a path)
     #[arg(short, long, value_name = "SRC:DST[:ro]")]
     volume: Vec<OsString>,
 

@@ -14,5 +14,5 @@ mod sys;
 pub use jail::{JailReport, MissingMeasure};
 pub use spec::{
     Accelerator, ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, PortForward, Protocol, Security, Share,
-    UnknownAccelerator,
+    ShareContent, ShareMember, UnknownAccelerator,
 };

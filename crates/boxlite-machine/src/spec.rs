@@ -24,7 +24,8 @@ pub struct MachineSpec {
     pub rootfs: Option<Disk>,
     /// The box's own disk.
     pub disk: Option<Disk>,
-    /// Folders and files of the host, in the order of the guest's devices.
+    /// Folders and files of the host, in the order of the guest's devices: at most
+    /// [`MAX_SHARES`](crate::qemu::MAX_SHARES).
     #[serde(default)]
     pub shares: Vec<Share>,
     /// How the machine is connected.
@@ -63,14 +64,59 @@ pub struct Disk {
 pub struct Share {
     /// The mount tag, by which the guest finds it: 1 to 31 of `[A-Za-z0-9_-]`.
     pub tag: String,
-    /// A folder of the host, or one file of it when `file_name` is set.
+    /// What the guest finds in it.
+    pub content: ShareContent,
+}
+
+/// What the guest finds in a share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ShareContent {
+    /// A folder of the host.
+    Folder {
+        /// Which one.
+        source: PathBuf,
+        /// Whether the guest may only read it. The engine enforces it.
+        read_only: bool,
+    },
+    /// A private folder with these in it, and nothing else. They are mounted in the jail's mount
+    /// namespace: a host that allows none refuses the machine.
+    Members(Vec<ShareMember>),
+}
+
+/// A folder or file of the host that is shared with others beside it, or alone in its folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareMember {
+    /// What it is called in the share: one path component, unlike the others'.
+    pub name: String,
+    /// The folder or regular file of the host.
     pub source: PathBuf,
-    /// Whether the guest may only read it. The engine enforces it.
+    /// Whether the guest may only read it. The host's kernel enforces it.
     pub read_only: bool,
-    /// Set when `source` is a file: the share is a private folder in which that file,
-    /// and nothing else, is found under this name.
-    #[serde(default)]
-    pub file_name: Option<String>,
+}
+
+impl Share {
+    /// A share of one folder of the host.
+    #[must_use]
+    pub fn folder(tag: impl Into<String>, source: impl Into<PathBuf>, read_only: bool) -> Self {
+        Self {
+            tag: tag.into(),
+            content: ShareContent::Folder {
+                source: source.into(),
+                read_only,
+            },
+        }
+    }
+
+    /// Whether the guest may write to nothing of it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        match &self.content {
+            ShareContent::Folder { read_only, .. } => *read_only,
+            ShareContent::Members(members) => members.iter().all(|member| member.read_only),
+        }
+    }
 }
 
 /// How a machine is connected.

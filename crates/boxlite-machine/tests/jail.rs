@@ -13,15 +13,16 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use boxlite_machine::ShareMember;
 use boxlite_machine::jail::process::{ENGINE_FD, Message, REPORT_FD, SPEC_FD, Spec, Step};
-use boxlite_machine::jail::{ConfinedShare, Confinement, FileMount, Identity, JailReport, report};
+use boxlite_machine::jail::{ConfinedShare, Confinement, Identity, JailReport, report};
 use command_fds::{CommandFdExt as _, FdMapping};
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("jail") {
         return boxlite_machine::jail::main();
     }
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("files_out_of_reach_stay_so", files_out_of_reach_stay_so),
         ("files_in_a_private_home_are_named", files_in_a_private_home_are_named),
         ("only_its_own_descriptors", only_its_own_descriptors),
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
             shares_are_reached_as_they_should_be,
         ),
         ("a_single_file_is_alone", a_single_file_is_alone),
+        ("members_keep_to_themselves", members_keep_to_themselves),
         ("without_network_there_is_none", without_network_there_is_none),
         ("a_missing_engine_is_said", a_missing_engine_is_said),
         ("an_orphan_is_refused", an_orphan_is_refused),
@@ -208,10 +210,9 @@ fn shares_are_reached_as_they_should_be() {
         std::fs::create_dir(dir.path().join(name)).unwrap();
         std::fs::write(dir.path().join(name).join("f"), name).unwrap();
     }
-    let share = |name: &str, read_only| ConfinedShare {
+    let share = |name: &str, read_only| ConfinedShare::Folder {
         source: dir.path().join(name),
         read_only,
-        mount: None,
     };
     let mut confined = confinement();
     confined.shares = vec![share("ro", true), share("rw", false)];
@@ -237,14 +238,13 @@ fn a_single_file_is_alone() {
     std::fs::write(&source, "one").unwrap();
     std::fs::write(dir.path().join("beside"), "two").unwrap();
     let runtime = tempfile::tempdir().unwrap();
-    let mount = |name: &str| FileMount {
+    let share = |name: &str, read_only| ConfinedShare::Members {
         dir: runtime.path().join(name),
-        name: "inside".to_owned(),
-    };
-    let share = |name: &str, read_only| ConfinedShare {
-        source: source.clone(),
-        read_only,
-        mount: Some(mount(name)),
+        members: vec![ShareMember {
+            name: "inside".to_owned(),
+            source: source.clone(),
+            read_only,
+        }],
     };
     let mut confined = confinement();
     confined.shares = vec![share("a", false), share("b", true)];
@@ -262,6 +262,47 @@ fn a_single_file_is_alone() {
     assert_eq!(std::fs::read_to_string(&source).unwrap(), "new\n");
     // Nothing of it is seen outside.
     assert!(!runtime.path().join("a/inside").exists());
+}
+
+/// Folders and files beside each other in one private folder: each is as writable as it should be.
+fn members_keep_to_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["ro", "rw"] {
+        std::fs::create_dir_all(dir.path().join(name).join("below")).unwrap();
+        std::fs::write(dir.path().join(name).join("f"), name).unwrap();
+    }
+    std::fs::write(dir.path().join("beside"), "beside").unwrap();
+    std::os::unix::fs::symlink("../beside", dir.path().join("rw/link")).unwrap();
+    let runtime = tempfile::tempdir().unwrap();
+    let member = |name: &str, source: &str, read_only| ShareMember {
+        name: name.to_owned(),
+        source: dir.path().join(source),
+        read_only,
+    };
+    let mut confined = confinement();
+    confined.shares = vec![ConfinedShare::Members {
+        dir: runtime.path().join("share"),
+        members: vec![
+            member("0", "ro", true),
+            member("1", "rw", false),
+            member("2", "beside", true),
+        ],
+    }];
+    confined.identity = root_or_caller();
+    let script = format!(
+        "cd {}/share && ls; cat 0/f 1/f 2; echo; \
+         for path in 0/f 0/new 0/below/new 2 new; do (echo x > $path) 2>/dev/null && echo wrote $path; done; \
+         echo y > 1/new && cat 1/new; mv 1/new 0/new 2>/dev/null && echo moved; \
+         cat 1/link 0/../../secret 2>/dev/null && echo led outside; true",
+        runtime.path().display()
+    );
+    std::fs::write(runtime.path().join("secret"), "secret").unwrap();
+    let (report, text) = shell(confined, &script);
+    assert!(report.has(report::MOUNT_NAMESPACE), "{report:?}");
+    assert_eq!(text, "0\n1\n2\nrorwbeside\ny\n");
+    assert_eq!(std::fs::read_to_string(dir.path().join("rw/new")).unwrap(), "y\n");
+    // Nothing of it is seen outside.
+    assert!(!runtime.path().join("share/0").exists());
 }
 
 fn without_network_there_is_none() {

@@ -136,7 +136,8 @@ pub struct Volume {
     /// Mounted read-only.
     #[serde(default)]
     pub read_only: bool,
-    /// The one file in the share that is the volume.
+    /// The folder or file in the share that is the volume, beside which others may be. `None`:
+    /// the share itself.
     #[serde(default)]
     pub file_name: Option<String>,
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use boxlite_machine::jail::{MissingMeasure, report};
-use boxlite_machine::{NetworkSpec, PortForward, Protocol, Share};
+use boxlite_machine::{NetworkSpec, PortForward, Protocol, Share, ShareContent, ShareMember};
 use boxlite_protocol::guest::exec_output::Output;
 use boxlite_protocol::guest::exit_status::How;
 use boxlite_protocol::guest::{
@@ -566,22 +566,28 @@ async fn volumes_are_the_hosts_files() {
         std::fs::write(scene.path(dir).join("f"), format!("{dir} ")).unwrap();
     }
     std::fs::write(scene.path("one"), "single\n").unwrap();
-    for (tag, source, read_only, file_name) in [
+    for (tag, source, read_only, name) in [
         ("volume0", "rw", false, None),
         ("volume1", "ro", true, None),
-        ("volume2", "one", false, Some("one".to_owned())),
+        ("volume2", "one", false, Some("one")),
     ] {
-        scene.config.machine.shares.push(Share {
-            tag: tag.to_owned(),
-            source: scene.path(source),
-            read_only,
-            file_name: file_name.clone(),
+        let shared = scene.path(source);
+        scene.config.machine.shares.push(match name {
+            None => Share::folder(tag, shared, read_only),
+            Some(name) => Share {
+                tag: tag.to_owned(),
+                content: ShareContent::Members(vec![ShareMember {
+                    name: name.to_owned(),
+                    source: shared,
+                    read_only,
+                }]),
+            },
         });
         scene.config.configure.volumes.push(Volume {
             tag: tag.to_owned(),
             target: format!("/{source}"),
             read_only,
-            file_name,
+            file_name: name.map(str::to_owned),
         });
     }
     let (mut shim, _) = scene.start();

@@ -57,12 +57,7 @@ fn a_missing_disk_is_named() {
 #[test]
 fn a_missing_volume_source_is_named_and_not_made() {
     let mut scene = Scene::hollow();
-    scene.config.machine.shares = vec![Share {
-        tag: "volume0".to_owned(),
-        source: scene.path("no-source"),
-        read_only: false,
-        file_name: None,
-    }];
+    scene.config.machine.shares = vec![Share::folder("volume0", scene.path("no-source"), false)];
     let failure = scene.fail();
     assert_eq!(
         (failure.stage, failure.code),

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::config::BoxConfig;
 use crate::error::{CreateError, OptionsError, PullError, StateError};
 use crate::images::obtain;
-use crate::launch::{DISK_NAME, check_mounts};
+use crate::launch::{DISK_NAME, volumes};
 use crate::options::BoxOptions;
 use crate::progress::ProgressFn;
 use crate::shared::Shared;
@@ -114,7 +114,7 @@ fn make_absolute(options: &mut BoxOptions) -> Result<(), OptionsError> {
             reason: error.to_string(),
         })?;
     }
-    check_mounts(&options.mounts)
+    volumes::check(&options.mounts)
 }
 
 enum Commit {

@@ -1,8 +1,9 @@
 //! Starting a box: its row, its lock, its supervisor, and what that says.
 
 pub(crate) mod machine;
+pub(crate) mod volumes;
 
-pub(crate) use machine::{DISK_NAME, check_mounts};
+pub(crate) use machine::DISK_NAME;
 
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -215,7 +216,7 @@ fn spawn(shared: &Arc<Shared>, id: &BoxId, request: &Request) -> Result<(Attempt
     if request.wait_for_attach && config.is_idle() {
         return Err(StartError::NoMainProcess { name: record.name });
     }
-    check_mounts(&config.options.mounts)?;
+    volumes::check(&config.options.mounts)?;
     let rootfs = rootfs(shared, &record)?;
     let run_id = run_id().map_err(|source| StateError::File {
         action: "reading",

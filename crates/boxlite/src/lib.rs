@@ -190,8 +190,8 @@ pub use info::{
 pub use logs::{LogEntry, LogOptions, LogStream, LogStreamKind};
 pub use options::{
     BoxOptions, DEFAULT_CPUS, DEFAULT_DISK_MIB, DEFAULT_LOG_FILES, DEFAULT_LOG_MAX_MIB, DEFAULT_MEMORY_MIB,
-    DEFAULT_STOP_TIMEOUT_MS, EngineKind, ExtraHost, LogLimits, Mount, NetworkMode, Port, Protocol, PullPolicy,
-    Security, StartPreference, UnknownWord,
+    DEFAULT_STOP_TIMEOUT_MS, EngineKind, ExtraHost, LogLimits, MAX_VOLUMES, Mount, NetworkMode, Port, Protocol,
+    PullPolicy, Security, StartPreference, UnknownWord,
 };
 pub use progress::{LayerState, Progress, ProgressFn, no_progress};
 pub use signal::{ParseSignalError, Signal};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boxlite_disk::DISK_DEVICE_BYTES;
+use boxlite_machine::qemu::MAX_SHARES;
 use boxlite_machine::qemu::template::{self, Template};
 use boxlite_machine::{ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, Share};
 use boxlite_shim::{TemplateConfig, TemplateResult};
@@ -16,7 +17,7 @@ use tokio::net::unix::pipe;
 use crate::engine;
 use crate::error::{StateError, TemplateCreateError, TemplateListError, TemplateRemoveError};
 use crate::launch::machine::{CONSOLE_LOG_BYTES, CONSOLE_LOG_NAME, DISK_SERIAL, ROOTFS_SERIAL};
-use crate::options::{DEFAULT_CPUS, DEFAULT_MEMORY_MIB};
+use crate::options::{DEFAULT_CPUS, DEFAULT_MEMORY_MIB, MAX_VOLUMES};
 use crate::shared::Shared;
 use crate::survey::allocated;
 
@@ -45,7 +46,7 @@ pub struct TemplateOptions {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Volumes that its boxes may have: it is made for 0, 1, or as many as a machine may have.
+    /// Volumes that its boxes may have, 0 to 8: it is made for 0, 1, or 8.
     pub volumes: u32,
     /// Whether its boxes have a network.
     pub network: bool,
@@ -102,7 +103,7 @@ pub struct TemplateInfo {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Places for volumes.
+    /// How many volumes its boxes may have: 0, 1 or 8.
     pub volumes: u32,
     /// Whether it has a network card.
     pub network: bool,
@@ -240,10 +241,16 @@ fn check(options: TemplateOptions) -> Result<(), TemplateCreateError> {
     if options.memory_mib < 64 {
         return refuse("MiB of memory", options.memory_mib, "at least 64");
     }
-    if options.volumes as usize > boxlite_machine::qemu::MAX_SHARES {
-        return refuse("volumes", options.volumes.into(), "at most 4");
+    if options.volumes as usize > MAX_VOLUMES {
+        return refuse("volumes", options.volumes.into(), "at most 8");
     }
     Ok(())
+}
+
+/// How many volumes a box may have whose machine has so many devices for shares.
+fn volumes(shares: usize) -> u32 {
+    let volumes = if shares < MAX_SHARES { shares } else { MAX_VOLUMES };
+    u32::try_from(volumes).unwrap_or(u32::MAX)
 }
 
 /// A machine of that shape. Its disks and shares are only counted. Blocking.
@@ -267,13 +274,8 @@ fn machine(
         kernel_args_extra: Vec::new(),
         rootfs: Some(disk(ROOTFS_SERIAL, true)),
         disk: Some(disk(DISK_SERIAL, false)),
-        shares: (0..options.volumes as usize)
-            .map(|place| Share {
-                tag: template::share_tag(place),
-                source: dir.clone(),
-                read_only: true,
-                file_name: None,
-            })
+        shares: (0..(options.volumes as usize).min(MAX_SHARES))
+            .map(|place| Share::folder(template::share_tag(place), &dir, true))
             .collect(),
         network: if options.network {
             NetworkSpec::User {
@@ -328,7 +330,7 @@ fn info(dir: &Path) -> Result<Option<TemplateInfo>, StateError> {
         key: shape.key(),
         cpus: shape.vcpus,
         memory_mib: shape.memory_mib,
-        volumes: u32::try_from(shape.volumes).unwrap_or(u32::MAX),
+        volumes: volumes(shape.shares),
         network: shape.network,
         accelerator: shape.accelerator.to_string(),
         engine: format!("qemu {}", shape.engine_version),

@@ -19,6 +19,8 @@ async fn volumes_are_the_hosts_files() {
     fs::write(at("inner/deep"), "deep\n").unwrap();
     fs::write(at("single/config"), "setting\n").unwrap();
     fs::write(at("single/secret"), "secret\n").unwrap();
+    fs::create_dir(at("single/folder")).unwrap();
+    fs::write(at("single/folder/f"), "beside it\n").unwrap();
     let options = Options {
         shares: ["rw", "ro", "inner", "single"]
             .map(|tag| Share {
@@ -41,6 +43,11 @@ async fn volumes_are_the_hosts_files() {
             volume("rw", "/mnt/rw", ""),
             volume("ro", "/link-to-nowhere/ro", ""),
             volume("single", "/etc/app/config", "config"),
+            // Of the same share, and in the volume of another.
+            Volume {
+                read_only: true,
+                ..volume("single", "/mnt/rw/inner/folder", "folder")
+            },
         ];
     })
     .await;
@@ -48,11 +55,13 @@ async fn volumes_are_the_hosts_files() {
     assert_eq!(
         print(
             client,
-            "cat /mnt/rw/from-host /mnt/rw/inner/deep /elsewhere/deep/ro/fixed /etc/app/config"
+            "cat /mnt/rw/from-host /mnt/rw/inner/deep /elsewhere/deep/ro/fixed /etc/app/config /mnt/rw/inner/folder/f"
         )
         .await,
-        "one\ndeep\nfixed\nsetting\n"
+        "one\ndeep\nfixed\nsetting\nbeside it\n"
     );
+    let refused = exec(client, shell("touch /mnt/rw/inner/folder/new")).await;
+    assert!(!refused.status.success(), "one of two in a writable share is read-only");
     // A single file shows nothing of its folder, and is the host's file.
     assert_eq!(
         print(client, "ls -A /etc/app /dev/.boxlite-share 2>/dev/null || true").await,

@@ -42,7 +42,7 @@ struct CreateArgs {
     #[arg(short, long, value_name = "SIZE", default_value = "512m")]
     memory: MebiBytes,
 
-    /// Volumes of its boxes; the template is good for 0, 1 or 4
+    /// Volumes of its boxes, 0 to 8; the template is good for 0, 1 or 8
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     volumes: u32,
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::harness::{Boxlite, fixtures, fresh, unique};
 
 /// A home of its own with `busybox`, in which templates are made when they are asked for.
-fn with_busybox() -> (tempfile::TempDir, Boxlite) {
+pub(crate) fn with_busybox() -> (tempfile::TempDir, Boxlite) {
     let (folder, mut boxlite) = fresh();
     boxlite.templates = "existing";
     let source = format!("oci:{}:latest", fixtures().join("busybox").display());
@@ -16,7 +16,7 @@ fn with_busybox() -> (tempfile::TempDir, Boxlite) {
 }
 
 /// Starts an idle box and gives what is known of its start: its mode, and why it was cold.
-fn start(boxlite: &Boxlite, name: &str, options: &[&str]) -> (String, Option<String>) {
+pub(crate) fn start(boxlite: &Boxlite, name: &str, options: &[&str]) -> (String, Option<String>) {
     let mut args = vec!["run", "-d", "--name", name, "-m", "128m"];
     args.extend(options);
     args.extend(["busybox", "sleep", "1000"]);
@@ -28,7 +28,7 @@ fn start(boxlite: &Boxlite, name: &str, options: &[&str]) -> (String, Option<Str
     )
 }
 
-fn create(boxlite: &Boxlite, options: &[&str]) -> String {
+pub(crate) fn create(boxlite: &Boxlite, options: &[&str]) -> String {
     let mut args = vec!["template", "create", "-m", "128m"];
     args.extend(options);
     boxlite.ok(args).trim().to_owned()

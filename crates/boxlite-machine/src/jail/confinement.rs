@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Accelerator, MachineSpec, NetworkSpec, Security};
+use crate::{Accelerator, MachineSpec, NetworkSpec, Security, Share, ShareContent, ShareMember};
 
 /// The first of the user IDs that engines started by root get: far from those that
 /// distributions, containers and directories give to people and services.
@@ -59,31 +59,45 @@ pub enum Identity {
 
 /// A share, as the jail makes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConfinedShare {
-    /// The folder or file of the host.
-    pub source: PathBuf,
-    /// Only reading.
-    pub read_only: bool,
-    /// For a file: where it is mounted, alone.
-    pub mount: Option<FileMount>,
-}
-
-/// A private folder with one file in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileMount {
-    /// The folder: made if missing, and covered by a private file system.
-    pub dir: PathBuf,
-    /// The file's name in it.
-    pub name: String,
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ConfinedShare {
+    /// A folder of the host.
+    Folder {
+        /// Which one.
+        source: PathBuf,
+        /// Only reading.
+        read_only: bool,
+    },
+    /// A private folder.
+    Members {
+        /// Where it is: made if missing, and covered by a private file system.
+        dir: PathBuf,
+        /// What is mounted in it.
+        members: Vec<ShareMember>,
+    },
 }
 
 impl ConfinedShare {
     /// The folder that the engine exports.
     #[must_use]
     pub fn export(&self) -> &Path {
-        self.mount.as_ref().map_or(&self.source, |mount| &mount.dir)
+        match self {
+            Self::Folder { source, .. } => source,
+            Self::Members { dir, .. } => dir,
+        }
+    }
+
+    fn of(share: &Share, runtime_dir: &Path) -> Self {
+        match &share.content {
+            ShareContent::Folder { source, read_only } => Self::Folder {
+                source: source.clone(),
+                read_only: *read_only,
+            },
+            ShareContent::Members(members) => Self::Members {
+                dir: runtime_dir.join(format!("share-{}", share.tag)),
+                members: members.clone(),
+            },
+        }
     }
 }
 
@@ -104,14 +118,7 @@ impl Confinement {
             shares: spec
                 .shares
                 .iter()
-                .map(|share| ConfinedShare {
-                    source: share.source.clone(),
-                    read_only: share.read_only,
-                    mount: share.file_name.as_ref().map(|name| FileMount {
-                        dir: spec.runtime_dir.join(format!("share-{}", share.tag)),
-                        name: name.clone(),
-                    }),
-                })
+                .map(|share| ConfinedShare::of(share, &spec.runtime_dir))
                 .collect(),
             network: !matches!(spec.network, NetworkSpec::None),
             identity: identity(

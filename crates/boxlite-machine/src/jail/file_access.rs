@@ -7,7 +7,7 @@ use landlock::{
     Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 
-use super::confinement::{Confinement, Identity, KVM};
+use super::confinement::{ConfinedShare, Confinement, Identity, KVM};
 
 /// The newest rules that this code knows; older kernels apply those that they know.
 const RULES: ABI = ABI::V6;
@@ -88,17 +88,19 @@ pub(super) fn prepare(confinement: &Confinement, binary: &Path) -> Result<Limits
             AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev,
         )?;
     }
+    // No device nodes and no programs: neither is needed to serve files.
+    let write = AccessFs::from_all(RULES)
+        & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::Execute | AccessFs::IoctlDev);
+    let access = |read_only: bool| if read_only { read } else { write };
     for share in &confinement.shares {
-        // No device nodes and no programs: neither is needed to serve files.
-        let access = if share.read_only {
-            read
-        } else {
-            AccessFs::from_all(RULES)
-                & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::Execute | AccessFs::IoctlDev)
-        };
-        rules = allow(rules, share.export(), access)?;
-        if let Some(mount) = &share.mount {
-            rules = allow(rules, &mount.dir.join(&mount.name), access)?;
+        match share {
+            ConfinedShare::Folder { source, read_only } => rules = allow(rules, source, access(*read_only))?,
+            ConfinedShare::Members { dir, members } => {
+                rules = allow(rules, dir, read)?;
+                for member in members {
+                    rules = allow(rules, &dir.join(&member.name), access(member.read_only))?;
+                }
+            }
         }
     }
     Ok(Limits(rules))

@@ -7,10 +7,11 @@
 mod confinement;
 mod file_access;
 mod identity;
+mod members;
 mod namespaces;
 pub mod process;
 pub mod report;
 
-pub use confinement::{ConfinedShare, Confinement, FileMount, Identity};
+pub use confinement::{ConfinedShare, Confinement, Identity};
 pub use process::main;
 pub use report::{JailReport, MissingMeasure};

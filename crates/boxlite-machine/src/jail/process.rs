@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::confinement::Confinement;
 use super::report::{FILE_ACCESS, INHERITANCE, JailReport, NO_NEW_PRIVILEGES, PARENT_DEATH, RESOURCE_LIMITS};
-use super::{file_access, identity, namespaces};
+use super::{file_access, identity, members, namespaces};
 use crate::sys;
 
 /// Descriptor on which the jail reads its [`Spec`] (JSON, to end of file).
@@ -71,8 +71,8 @@ pub enum Step {
     Parent,
     /// Closing descriptors.
     Descriptors,
-    /// A volume that is a single file.
-    FileVolume,
+    /// Volumes that are mounted in the jail: single files, and those that share a device.
+    Volumes,
     /// Changing user, groups and capabilities.
     Identity,
     /// Becoming the engine.
@@ -85,7 +85,7 @@ impl std::fmt::Display for Failure {
             Step::Spec => "reading the jail's specification",
             Step::Parent => "tying the engine to its supervisor",
             Step::Descriptors => "closing descriptors",
-            Step::FileVolume => "preparing a volume",
+            Step::Volumes => "preparing the volumes",
             Step::Identity => "giving up root's rights",
             Step::Exec => "running the engine",
         };
@@ -132,7 +132,7 @@ fn become_engine(mut spec: File, report: &mut File) -> Result<(), Failure> {
     applied.add(RESOURCE_LIMITS, limit_resources());
 
     namespaces::enter(confinement, &mut applied);
-    namespaces::mount_files(&confinement.shares, &applied).map_err(Failure::at(Step::FileVolume))?;
+    members::mount_all(&confinement.shares, &applied).map_err(Failure::at(Step::Volumes))?;
     let limits = file_access::prepare(confinement, &spec.binary);
     identity::assume(confinement, &mut applied).map_err(Failure::at(Step::Identity))?;
     // After the change of user, which clears it.

@@ -33,7 +33,7 @@ pub enum InvalidSpec {
     #[error("{0} MiB of memory: a machine has 64 MiB to 16 TiB")]
     Memory(u64),
     /// Too many shares.
-    #[error("{0} volumes: a machine has at most {MAX_SHARES}")]
+    #[error("{0} shares: a machine has at most {MAX_SHARES}")]
     Shares(usize),
     /// A serial or tag that can't be one.
     #[error("{0:?} can't name a device")]
@@ -146,7 +146,7 @@ pub(crate) fn arguments(
     for (index, (share, export)) in spec.shares.iter().zip(exports).enumerate() {
         let tag = device_name(&share.tag, MAX_TAG_BYTES)?;
         let path = escaped(export)?;
-        let read_only = if share.read_only { ",readonly=on" } else { "" };
+        let read_only = if share.is_read_only() { ",readonly=on" } else { "" };
         arguments.add(
             "-fsdev",
             format!("local,id=share{index},path={path},security_model=none,multidevs=remap{read_only}"),

@@ -1,30 +1,50 @@
 //! The host's files that a machine is made of.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::start_error::{FileRole, StartError};
-use crate::spec::{Disk, MachineSpec};
+use crate::spec::{Disk, MachineSpec, ShareContent, ShareMember};
 
 pub(super) fn check_shares(spec: &MachineSpec) -> Result<(), StartError> {
     for share in &spec.shares {
-        let refused = |why: String| StartError::Share {
-            path: share.source.clone(),
-            why,
-        };
-        let metadata = std::fs::metadata(&share.source).map_err(|error| refused(error.to_string()))?;
-        match &share.file_name {
-            None if !metadata.is_dir() => return Err(refused("it is not a folder".to_owned())),
-            Some(_) if !metadata.is_file() => return Err(refused("it is not a regular file".to_owned())),
-            Some(name) if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) => {
-                return Err(refused(format!("{name:?} is not a file's name")));
+        match &share.content {
+            ShareContent::Folder { source, .. } => {
+                if !look(source)?.is_dir() {
+                    return Err(refused(source, "it is not a folder"));
+                }
             }
-            _ => {}
+            ShareContent::Members(members) => check_members(members)?,
         }
     }
     Ok(())
+}
+
+fn check_members(members: &[ShareMember]) -> Result<(), StartError> {
+    for (index, ShareMember { name, source, .. }) in members.iter().enumerate() {
+        let kind = look(source)?;
+        if !kind.is_dir() && !kind.is_file() {
+            return Err(refused(source, "it is neither a folder nor a regular file"));
+        }
+        let is_name = !matches!(name.as_str(), "" | "." | "..") && !name.contains(['/', '\0']);
+        if !is_name || members[..index].iter().any(|other| other.name == *name) {
+            return Err(refused(source, format!("{name:?} can't be its name in the share")));
+        }
+    }
+    Ok(())
+}
+
+fn look(source: &Path) -> Result<Metadata, StartError> {
+    std::fs::metadata(source).map_err(|error| refused(source, error))
+}
+
+fn refused(source: &Path, why: impl ToString) -> StartError {
+    StartError::Share {
+        path: source.to_owned(),
+        why: why.to_string(),
+    }
 }
 
 pub(super) fn open_disk(role: FileRole, disk: &Disk) -> Result<File, StartError> {

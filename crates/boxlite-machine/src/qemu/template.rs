@@ -18,8 +18,8 @@ use crate::spec::{Accelerator, MachineSpec, NetworkSpec, Share};
 /// Grows by 1 whenever a template of before can't be gone on from: other devices, other
 /// options of the engine, another protocol between agent and host before its first byte.
 const FORMAT: u32 = 2;
-/// How many volumes the machines of one shape have places for.
-const VOLUME_PLACES: [usize; 3] = [0, 1, MAX_SHARES];
+/// How many shares the machines of one shape have.
+const SHARES: [usize; 3] = [0, 1, MAX_SHARES];
 /// A manifest larger than this is not one of ours.
 const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
 
@@ -53,8 +53,8 @@ pub struct Shape {
     /// The initramfs with the agent.
     initramfs: FileIdentity,
     kernel_args_extra: Vec<String>,
-    /// Places for volumes.
-    pub volumes: usize,
+    /// Devices for shares.
+    pub shares: usize,
     /// Whether there is a network card.
     pub network: bool,
     /// Serials of the disks: root file system, the box's own.
@@ -88,11 +88,11 @@ impl FileIdentity {
 /// Why a machine has no shape of which there can be a template.
 #[derive(Debug, thiserror::Error)]
 pub enum ShapeError {
-    /// More volumes than there are places.
-    #[error("{0} volumes: a template has at most {MAX_SHARES}")]
-    Volumes(usize),
+    /// More shares than there are devices.
+    #[error("{0} shares: a template has at most {MAX_SHARES}")]
+    Shares(usize),
     /// A share with another tag than its place.
-    #[error("the volume at place {place} has the tag {tag:?}")]
+    #[error("the share at place {place} has the tag {tag:?}")]
     Tag {
         /// The place.
         place: usize,
@@ -109,7 +109,7 @@ pub enum ShapeError {
     },
 }
 
-/// The mount tag of the volume at `place`, counted from 0: it is the same in every machine.
+/// The mount tag of the share at `place`, counted from 0: it is the same in every machine.
 #[must_use]
 pub fn share_tag(place: usize) -> String {
     format!("volume{place}")
@@ -122,10 +122,10 @@ impl Shape {
     /// [`ShapeError`].
     pub fn of(spec: &MachineSpec, qemu: &QemuInfo, accelerator: Accelerator) -> Result<Self, ShapeError> {
         let wanted = spec.shares.len();
-        let volumes = VOLUME_PLACES
+        let shares = SHARES
             .into_iter()
-            .find(|places| *places >= wanted)
-            .ok_or(ShapeError::Volumes(wanted))?;
+            .find(|shares| *shares >= wanted)
+            .ok_or(ShapeError::Shares(wanted))?;
         if let Some((place, share)) = spec
             .shares
             .iter()
@@ -154,7 +154,7 @@ impl Shape {
             kernel: file(&spec.kernel)?,
             initramfs: file(&spec.initramfs)?,
             kernel_args_extra: spec.kernel_args_extra.clone(),
-            volumes,
+            shares,
             network: !matches!(spec.network, NetworkSpec::None),
             serials: [serial(&spec.rootfs), serial(&spec.disk)],
         })
@@ -183,18 +183,13 @@ impl Shape {
             && guest_cpu(self.accelerator).is_ok_and(|cpu| cpu == self.cpu)
     }
 
-    /// `spec` with as many shares as the shape has places; those to spare lead to `blank`, an
+    /// `spec` with as many shares as the shape has; those to spare lead to `blank`, an
     /// empty folder.
     #[must_use]
     pub fn fill(&self, spec: &MachineSpec, blank: &Path) -> MachineSpec {
         let mut spec = spec.clone();
-        for place in spec.shares.len()..self.volumes {
-            spec.shares.push(Share {
-                tag: share_tag(place),
-                source: blank.to_owned(),
-                read_only: true,
-                file_name: None,
-            });
+        for place in spec.shares.len()..self.shares {
+            spec.shares.push(Share::folder(share_tag(place), blank, true));
         }
         spec
     }

@@ -80,7 +80,7 @@ pub(crate) fn not_started(error: &StartError) -> StartFailure {
             "allow it on this host, or start the box without strict security",
         ),
         StartError::Jail { failure: step } => match step.step {
-            boxlite_machine::jail::process::Step::FileVolume => failure(Stage::Jail, Code::VolumeUnusable, message),
+            boxlite_machine::jail::process::Step::Volumes => failure(Stage::Jail, Code::VolumeUnusable, message),
             _ => failure(Stage::Jail, Code::EngineFailed, message),
         },
         StartError::PortInUse {

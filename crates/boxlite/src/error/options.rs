@@ -71,6 +71,14 @@ pub enum OptionsError {
         /// What was given.
         hostname: String,
     },
+    /// More mounts than a machine has room for.
+    #[error("{count} mounts: a box has at most {max}")]
+    TooManyMounts {
+        /// How many were given.
+        count: usize,
+        /// The most.
+        max: usize,
+    },
     /// Two mounts have the same target.
     #[error("two mounts have the target {target:?}")]
     DuplicateMount {
@@ -166,6 +174,7 @@ impl Diagnose for OptionsError {
         Some(match self {
             Self::Engine { .. } => "use the engine qemu, or auto".to_owned(),
             Self::NoCommand => "give a command, or leave run_image_command off to have an idle box".to_owned(),
+            Self::TooManyMounts { .. } => "mount a folder that several of them are in".to_owned(),
             Self::MountSource { .. } => "a mount's source must exist: create it first, or mend the path".to_owned(),
             Self::ForeignPlatform { host, .. } => {
                 format!("leave the platform out, or ask for {host}")

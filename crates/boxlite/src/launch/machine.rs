@@ -1,21 +1,21 @@
 //! What a supervisor is told: the machine and the box in it.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use boxlite_machine::{ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, PortForward, Share};
-use boxlite_shim::{Configure, HostEntry, LaunchConfig, Network, Process, StartFrom, Volume};
+use boxlite_machine::{ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, PortForward};
+use boxlite_shim::{Configure, HostEntry, LaunchConfig, Network, Process, StartFrom};
 use boxlite_store::BoxRecord;
 
 use crate::bundle::Bundle;
 use crate::client::TemplateUse;
 use crate::config::BoxConfig;
 use crate::engine;
-use crate::error::{OptionsError, StartError};
+use crate::error::StartError;
 use crate::execution::TerminalSize;
 use crate::handle::StartOptions;
-use crate::options::{Mount, NetworkMode, Protocol, Security, StartPreference};
+use crate::launch::volumes;
+use crate::options::{NetworkMode, Protocol, Security, StartPreference};
 use crate::shared::Shared;
 use crate::templates;
 
@@ -43,22 +43,6 @@ pub(super) struct Inputs<'a> {
     pub(super) start: StartOptions,
 }
 
-/// Checks that what is to be mounted is there. Blocking.
-pub(crate) fn check_mounts(mounts: &[Mount]) -> Result<(), OptionsError> {
-    for mount in mounts {
-        let metadata = std::fs::metadata(&mount.source).map_err(|error| OptionsError::MountSource {
-            source_path: mount.source.clone(),
-            reason: error.to_string(),
-        })?;
-        if !metadata.is_dir() && !metadata.is_file() {
-            return Err(OptionsError::MountSourceKind {
-                source_path: mount.source.clone(),
-            });
-        }
-    }
-    Ok(())
-}
-
 /// Puts together what the supervisor is told, and makes the folders that it needs. Blocking.
 pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartError> {
     let Inputs {
@@ -73,7 +57,7 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
     let box_dir = shared.home.box_dir(&record.id);
     let runtime_dir = make_private_dir(box_dir.join(RUNTIME_DIR_NAME))?;
     let cache_dir = engine::cache_dir(&shared.home)?;
-    let (shares, volumes) = shares(config)?;
+    let (shares, volumes) = volumes::plan(&options.mounts)?;
     let (network, guest_network) = network(config, id);
     let machine = MachineSpec {
         vcpus: options.cpus,
@@ -180,46 +164,6 @@ fn main_process(config: &BoxConfig, inputs: &Inputs<'_>) -> Option<Process> {
     })
 }
 
-/// One share and one volume for each mount.
-fn shares(config: &BoxConfig) -> Result<(Vec<Share>, Vec<Volume>), OptionsError> {
-    let mut shares = Vec::new();
-    let mut volumes = Vec::new();
-    for (index, mount) in config.options.mounts.iter().enumerate() {
-        let unusable = |reason: String| OptionsError::MountSource {
-            source_path: mount.source.clone(),
-            reason,
-        };
-        // The engine is confined to what was meant, also if a link changes later.
-        let source = std::fs::canonicalize(&mount.source).map_err(|error| unusable(error.to_string()))?;
-        let file_name = if source.is_dir() {
-            None
-        } else {
-            let name = source
-                .file_name()
-                .and_then(|name| name.to_str())
-                .ok_or_else(|| unusable("its name is not UTF-8".to_owned()))?;
-            Some(name.to_owned())
-        };
-        if source.as_os_str().as_bytes().contains(&0) {
-            return Err(unusable("its path has a NUL byte".to_owned()));
-        }
-        let tag = boxlite_machine::qemu::template::share_tag(index);
-        volumes.push(Volume {
-            tag: tag.clone(),
-            target: mount.target.clone(),
-            read_only: mount.read_only,
-            file_name: file_name.clone(),
-        });
-        shares.push(Share {
-            tag,
-            source,
-            read_only: mount.read_only,
-            file_name,
-        });
-    }
-    Ok((shares, volumes))
-}
-
 fn network(config: &BoxConfig, id: &str) -> (NetworkSpec, Option<Network>) {
     let options = &config.options;
     if options.network == NetworkMode::None {
@@ -320,31 +264,5 @@ mod tests {
     fn no_network_is_none_on_both_sides() {
         let options = BoxOptions::new("image").network(NetworkMode::None);
         assert!(matches!(network(&config(options), "00"), (NetworkSpec::None, None)));
-    }
-
-    #[test]
-    fn single_files_are_shared_by_name_and_links_are_resolved() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("real");
-        std::fs::write(&file, "x").unwrap();
-        let link = folder.path().join("link");
-        std::os::unix::fs::symlink(&file, &link).unwrap();
-        let options = BoxOptions::new("image")
-            .mount(Mount::new(folder.path(), "/folder"))
-            .mount(Mount::new(&link, "/file").read_only());
-        let config = config(options);
-        check_mounts(&config.options.mounts).unwrap();
-        let (shares, volumes) = shares(&config).unwrap();
-        assert_eq!(shares[0].file_name, None);
-        assert_eq!(shares[1].file_name.as_deref(), Some("real"));
-        assert!(shares[1].read_only && volumes[1].read_only);
-        assert_ne!(shares[0].tag, shares[1].tag);
-        assert_eq!(volumes[1].target, "/file");
-
-        std::fs::remove_file(&file).unwrap();
-        assert!(matches!(
-            check_mounts(&config.options.mounts),
-            Err(OptionsError::MountSource { .. })
-        ));
     }
 }

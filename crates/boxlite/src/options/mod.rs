@@ -15,6 +15,9 @@ pub(crate) use validate::validate;
 /// vCPUs of a box when nothing is said: one for the program and one for what serves it, which
 /// doubles how fast files and output go in and out.
 pub const DEFAULT_CPUS: u32 = 2;
+/// The most folders and files of the host that a box can have
+/// ([`mounts`](BoxOptions#structfield.mounts)).
+pub const MAX_VOLUMES: usize = 8;
 /// Memory of a box in MiB when nothing is said.
 pub const DEFAULT_MEMORY_MIB: u64 = 512;
 /// Writable disk of a box in MiB when nothing is said (sparse: it costs what is written).
@@ -91,7 +94,8 @@ pub struct BoxOptions {
     /// Run the image's own entrypoint and command as the main process.
     #[serde(default)]
     pub run_image_command: bool,
-    /// Folders and files of the host in the box.
+    /// Folders and files of the host in the box, at most 8. Single files, and more than 4 of any
+    /// kind, need a mount namespace of the engine's, which a host may deny to its users.
     #[serde(default)]
     pub mounts: Vec<Mount>,
     /// Ports of the box that are published on the host.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::error::OptionsError;
-use crate::options::{BoxOptions, EngineKind, NetworkMode};
+use crate::options::{BoxOptions, EngineKind, MAX_VOLUMES, NetworkMode};
 
 /// vCPUs that the machine type can have.
 const MAX_CPUS: u64 = 255;
@@ -98,6 +98,12 @@ pub(crate) fn validate_name(name: &str) -> Result<(), OptionsError> {
 }
 
 fn validate_mounts(options: &BoxOptions) -> Result<(), OptionsError> {
+    if options.mounts.len() > MAX_VOLUMES {
+        return Err(OptionsError::TooManyMounts {
+            count: options.mounts.len(),
+            max: MAX_VOLUMES,
+        });
+    }
     let mut targets = BTreeSet::new();
     for mount in &options.mounts {
         if mount.source.as_os_str().is_empty() {
@@ -330,6 +336,11 @@ mod tests {
                 "mount twice",
                 options().mount(Mount::new("/a", "/b")).mount(Mount::new("/c", "/b/")),
                 |e| matches!(e, OptionsError::DuplicateMount { .. }),
+            ),
+            (
+                "nine mounts",
+                (0..9).fold(options(), |options, n| options.mount(Mount::new("/a", format!("/{n}")))),
+                |e| matches!(e, OptionsError::TooManyMounts { count: 9, max: 8 }),
             ),
             ("port 0", options().port(port(1, 0)), |e| {
                 matches!(e, OptionsError::GuestPort)

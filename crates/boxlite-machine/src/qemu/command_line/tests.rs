@@ -25,12 +25,7 @@ fn disk(serial: &str, read_only: bool) -> Option<Disk> {
 }
 
 fn share(tag: &str, read_only: bool) -> Share {
-    Share {
-        tag: tag.into(),
-        source: "/srv".into(),
-        read_only,
-        file_name: None,
-    }
+    Share::folder(tag, "/srv", read_only)
 }
 
 fn machine() -> MachineSpec {

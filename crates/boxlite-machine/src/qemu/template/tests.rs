@@ -21,12 +21,7 @@ fn spec(dir: &Path, shares: usize) -> MachineSpec {
         rootfs: disk("rootfs"),
         disk: disk("disk"),
         shares: (0..shares)
-            .map(|place| Share {
-                tag: share_tag(place),
-                source: dir.to_owned(),
-                read_only: false,
-                file_name: None,
-            })
+            .map(|place| Share::folder(share_tag(place), dir, false))
             .collect(),
         network: NetworkSpec::None,
         console_log: ConsoleLog {
@@ -100,22 +95,25 @@ fn what_a_guest_sees_is_the_shape_and_nothing_else() {
 }
 
 #[test]
-fn volumes_take_the_next_number_of_places() {
+fn shares_take_the_next_number_of_devices() {
     let files = files();
     let dir = files.path();
-    for (volumes, places) in [(0, 0), (1, 1), (2, MAX_SHARES), (MAX_SHARES, MAX_SHARES)] {
-        let spec = spec(dir, volumes);
+    for (shares, devices) in [(0, 0), (1, 1), (2, MAX_SHARES), (MAX_SHARES, MAX_SHARES)] {
+        let spec = spec(dir, shares);
         let shape = shape(dir, &spec);
-        assert_eq!(shape.volumes, places);
+        assert_eq!(shape.shares, devices);
         let filled = shape.fill(&spec, Path::new("/blank"));
-        assert_eq!(filled.shares.len(), places);
-        assert_eq!(filled.shares[..volumes], spec.shares[..]);
-        for (place, share) in filled.shares.iter().enumerate().skip(volumes) {
-            assert_eq!((share.tag.as_str(), share.read_only), (share_tag(place).as_str(), true));
+        assert_eq!(filled.shares.len(), devices);
+        assert_eq!(filled.shares[..shares], spec.shares[..]);
+        for (place, share) in filled.shares.iter().enumerate().skip(shares) {
+            assert_eq!(
+                (share.tag.as_str(), share.is_read_only()),
+                (share_tag(place).as_str(), true)
+            );
         }
     }
     let refused = Shape::of(&spec(dir, MAX_SHARES + 1), &qemu(dir), Accelerator::Tcg);
-    assert!(matches!(refused, Err(ShapeError::Volumes(_))));
+    assert!(matches!(refused, Err(ShapeError::Shares(_))));
     let mut odd = spec(dir, 1);
     odd.shares[0].tag = "other".to_owned();
     assert!(matches!(
