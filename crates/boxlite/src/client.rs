@@ -21,7 +21,7 @@ use crate::progress::{ProgressFn, no_progress};
 use crate::shared::{ENDED_GRACE_MS, KEEP_BLOBS_FOR, Parts, Shared};
 use crate::system::{DiskUsage, PruneOptions, PruneReport, SystemInfo};
 use crate::templates::Templates;
-use crate::{create, lifecycle, record, survey};
+use crate::{create, lifecycle, record, survey, templates};
 
 /// Manages the boxes and images of one home directory.
 ///
@@ -229,6 +229,7 @@ impl ClientBuilder {
             // What can't be deleted is no reason not to work; the next recovery tries again.
             Err(error) => tracing::warn!(%error, "the home is not all cleaned up"),
         }
+        templates::sweep(&home);
         Shared::new(Parts {
             home,
             content,

@@ -194,6 +194,7 @@ pub(crate) fn prune(shared: &Shared, options: PruneOptions) -> Result<PruneRepor
         },
     };
     let pruned = shared.home.prune(&request)?;
+    let obsolete_bytes = templates::sweep(&shared.home);
     let bundle_bytes = if options.bundles { prune_bundles(shared)? } else { 0 };
     let (templates, template_bytes) = if options.templates {
         prune_templates(shared)?
@@ -218,7 +219,7 @@ pub(crate) fn prune(shared: &Shared, options: PruneOptions) -> Result<PruneRepor
                 }
             })
             .collect(),
-        freed_bytes: pruned.reclaimed_bytes + bundle_bytes + template_bytes,
+        freed_bytes: pruned.reclaimed_bytes + obsolete_bytes + bundle_bytes + template_bytes,
     })
 }
 

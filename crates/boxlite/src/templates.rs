@@ -128,6 +128,23 @@ pub(crate) fn location(home: &Home, make: bool) -> boxlite_shim::Templates {
     }
 }
 
+/// Removes templates that nothing can start from any more, and what is left of those whose making
+/// was broken off; gives what both took. What can't be removed is no reason not to work. Blocking.
+pub(crate) fn sweep(home: &Home) -> u64 {
+    match template::sweep(&dir(home)) {
+        Ok(swept) => {
+            if !swept.keys.is_empty() {
+                tracing::info!(keys = ?swept.keys, "templates of before were removed");
+            }
+            swept.bytes
+        }
+        Err(error) => {
+            tracing::warn!(error = %error.source, "{error}");
+            0
+        }
+    }
+}
+
 pub(crate) fn dir(home: &Home) -> PathBuf {
     home.path().join(TEMPLATES_DIR_NAME)
 }

@@ -17,7 +17,8 @@ use crate::value::cpus;
 #[derive(Debug, Args)]
 #[command(after_help = "\
     A template is made by itself after the first cold start of a shape (vCPUs, memory, places \
-    for volumes, network or none), unless $BOXLITE_TEMPLATES is existing or off.")]
+    for volumes, network or none), unless $BOXLITE_TEMPLATES is existing or off. It is removed \
+    when QEMU, the guest's kernel or agent, or the processor is another.")]
 pub(crate) struct TemplateArgs {
     #[command(subcommand)]
     command: TemplateCommand,

@@ -14,13 +14,15 @@ pub(crate) struct Boxlite {
     pub(crate) home: PathBuf,
     /// `BOXLITE_TEMPLATES`.
     pub(crate) templates: &'static str,
+    /// More of the environment.
+    pub(crate) variables: Vec<(&'static str, PathBuf)>,
 }
 
 /// How long a condition that must become true may take before the test fails. It
 /// decides nothing but when to give up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn needed(name: &str) -> PathBuf {
+pub(crate) fn needed(name: &str) -> PathBuf {
     let value = std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run these tests with `make test`"));
     PathBuf::from(value)
 }
@@ -43,6 +45,7 @@ pub(crate) fn shared() -> &'static Boxlite {
         let boxlite = Boxlite {
             home: needed("BOXLITE_TEST_HOME"),
             templates: "auto",
+            variables: Vec::new(),
         };
         std::fs::create_dir_all(&boxlite.home).unwrap();
         let loaded = boxlite.ok(["images", "--format", "json"]);
@@ -63,6 +66,7 @@ pub(crate) fn fresh() -> (tempfile::TempDir, Boxlite) {
         home: folder.path().join("home"),
         // Nothing is to be left that still works when the folder goes.
         templates: "off",
+        variables: Vec::new(),
     };
     (folder, boxlite)
 }
@@ -103,6 +107,7 @@ impl Boxlite {
             .env("BOXLITE_HOME", &self.home)
             .env("BOXLITE_TEMPLATES", self.templates)
             .env("NO_COLOR", "1")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .args(args)
             .stdin(Stdio::null());
         command

@@ -19,6 +19,7 @@ mod lifecycle;
 mod network;
 mod registry;
 mod run;
+mod stale_templates;
 mod templates;
 mod tree;
 mod volumes;

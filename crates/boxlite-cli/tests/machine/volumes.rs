@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Boxlite, shared, text, unique};
+use crate::harness::{Boxlite, fresh, shared, text, unique};
 use crate::templates::{create, start, with_busybox};
 
 #[test]
@@ -208,11 +208,7 @@ fn eight_volumes_on_four_devices() {
 #[test]
 #[ignore = "needs a bundle"]
 fn nine_volumes_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let boxlite = Boxlite {
-        home: folder.path().join("home"),
-        templates: "off",
-    };
+    let (folder, boxlite) = fresh();
     let mut args = vec!["run".to_owned(), "--rm".to_owned()];
     for number in 0..9 {
         args.extend([

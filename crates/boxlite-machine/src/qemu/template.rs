@@ -23,6 +23,9 @@ const SHARES: [usize; 3] = [0, 1, MAX_SHARES];
 /// A manifest larger than this is not one of ours.
 const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
 
+/// What `/proc/cpuinfo` says of one processor is shorter than this.
+const MAX_CPU_BYTES: u64 = 16 * 1024;
+
 const MANIFEST_NAME: &str = "manifest.json";
 const RAM_NAME: &str = "ram";
 const STATE_NAME: &str = "state";
@@ -38,6 +41,8 @@ pub struct Shape {
     pub engine: PathBuf,
     /// Its version.
     pub engine_version: String,
+    /// Its length in bytes.
+    engine_bytes: u64,
     /// When it was last changed, in nanoseconds since the epoch.
     engine_mtime_ns: i128,
     /// What executes the guest's instructions.
@@ -146,6 +151,7 @@ impl Shape {
             format: FORMAT,
             engine: qemu.path.clone(),
             engine_version: qemu.version.to_string(),
+            engine_bytes: qemu.size_bytes,
             engine_mtime_ns: qemu.mtime_ns,
             accelerator,
             cpu: guest_cpu(accelerator)?,
@@ -175,12 +181,17 @@ impl Shape {
     /// Whether what the template was made with is still what is there. Blocking.
     #[must_use]
     pub fn is_current(&self) -> bool {
+        self.is_current_on(&mut HostCpu::default())
+    }
+
+    fn is_current_on(&self, host: &mut HostCpu) -> bool {
         let same = |then: &FileIdentity| FileIdentity::of(&then.path).is_ok_and(|now| now == *then);
         self.format == FORMAT
             && same(&self.kernel)
             && same(&self.initramfs)
-            && FileIdentity::of(&self.engine).is_ok_and(|now| now.mtime_ns == self.engine_mtime_ns)
-            && guest_cpu(self.accelerator).is_ok_and(|cpu| cpu == self.cpu)
+            && FileIdentity::of(&self.engine)
+                .is_ok_and(|now| (now.bytes, now.mtime_ns) == (self.engine_bytes, self.engine_mtime_ns))
+            && host.as_seen_with(self.accelerator) == Some(&self.cpu)
     }
 
     /// `spec` with as many shares as the shape has; those to spare lead to `blank`, an
@@ -192,6 +203,22 @@ impl Shape {
             spec.shares.push(Share::folder(share_tag(place), blank, true));
         }
         spec
+    }
+}
+
+/// What guests see of this host's processor, looked at once for many of them.
+#[derive(Debug, Default)]
+struct HostCpu {
+    seen: Vec<(Accelerator, Option<String>)>,
+}
+
+impl HostCpu {
+    fn as_seen_with(&mut self, accelerator: Accelerator) -> Option<&String> {
+        if !self.seen.iter().any(|(known, _)| *known == accelerator) {
+            self.seen.push((accelerator, guest_cpu(accelerator).ok()));
+        }
+        let (_, cpu) = self.seen.iter().find(|(known, _)| *known == accelerator)?;
+        cpu.as_ref()
     }
 }
 
@@ -213,10 +240,15 @@ fn guest_cpu(accelerator: Accelerator) -> Result<String, ShapeError> {
 
 /// Some fields of the host's first processor.
 fn host_cpu(cpuinfo: &Path, fields: &[&str]) -> Result<String, ShapeError> {
-    let text = std::fs::read_to_string(cpuinfo).map_err(|source| ShapeError::File {
+    let failed = |source| ShapeError::File {
         path: cpuinfo.to_owned(),
         source,
-    })?;
+    };
+    // The kernel writes it as it is read, and it is long where there are many processors.
+    let mut text = Vec::new();
+    let file = std::fs::File::open(cpuinfo).map_err(failed)?;
+    io::Read::read_to_end(&mut io::Read::take(file, MAX_CPU_BYTES), &mut text).map_err(failed)?;
+    let text = String::from_utf8_lossy(&text);
     let first = text.split("\n\n").next().unwrap_or_default();
     let values = first
         .lines()
@@ -345,9 +377,12 @@ impl Template {
     }
 }
 
+mod lock;
 mod make;
+mod sweep;
 
 pub use make::{MakeError, MakeOptions, make};
+pub use sweep::{SweepError, Swept, sweep};
 
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
+use super::lock::KeyLock;
+use super::sweep::sweep;
 use super::{FileIdentity, MANIFEST_NAME, Manifest, RAM_NAME, STATE_NAME, Shape, Template};
 use crate::qemu::machine::{Boot, Machine, StartOptions, device_state_only};
 use crate::qemu::probe::QemuInfo;
@@ -26,8 +27,7 @@ const SAVE_POLL: Duration = Duration::from_millis(5);
 /// How much of the guest's console is kept for a failure.
 const CONSOLE_TAIL_BYTES: usize = 4096;
 /// Folders of templates in the making begin with this.
-const STAGING_PREFIX: &str = ".making-";
-const LOCK_SUFFIX: &str = ".lock";
+pub(super) const STAGING_PREFIX: &str = ".making-";
 
 /// What is needed to make a template.
 #[derive(Debug)]
@@ -128,21 +128,17 @@ pub async fn make(options: MakeOptions<'_>) -> Result<Template, MakeError> {
         .mode(0o700)
         .create(options.dir)
         .map_err(write_error(options.dir))?;
-    let lock_path = options.dir.join(format!("{}{LOCK_SUFFIX}", shape.key()));
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&lock_path)
-        .map_err(write_error(&lock_path))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => return Err(MakeError::Busy),
-        Err(error) => return Err(write_error(&lock_path)(error.into())),
-    }
+    // Held until this is over.
+    let lock = KeyLock::try_take(options.dir, &shape.key()).map_err(write_error(options.dir))?;
+    let Some(_lock) = lock else {
+        return Err(MakeError::Busy);
+    };
     if let Ok(template) = Template::find(options.dir, &shape) {
         return Ok(template);
+    }
+    // They are as large as this one will be.
+    if let Err(error) = sweep(options.dir) {
+        tracing::warn!(error = %error.source, "{error}");
     }
     let place = options.dir.join(shape.key());
     // It holds a damaged one, or one of a shape with the same name.
@@ -250,7 +246,7 @@ async fn save(options: &MakeOptions<'_>, shape: &Shape, dir: &Path) -> Result<()
 }
 
 /// Leaves in `dir` what a template has, and writes its manifest.
-fn seal(shape: &Shape, dir: &Path) -> Result<(), MakeError> {
+pub(super) fn seal(shape: &Shape, dir: &Path) -> Result<(), MakeError> {
     let identity = |name: &str| {
         let path = dir.join(name);
         FileIdentity::of(&path)

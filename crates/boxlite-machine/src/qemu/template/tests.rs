@@ -45,7 +45,7 @@ fn qemu(dir: &Path) -> QemuInfo {
         },
         sandbox: true,
         mtime_ns: FileIdentity::of(&dir.join("qemu")).unwrap().mtime_ns,
-        size_bytes: 1,
+        size_bytes: FileIdentity::of(&dir.join("qemu")).unwrap().bytes,
     }
 }
 
@@ -128,6 +128,104 @@ fn a_folder_without_a_manifest_is_no_template() {
     assert!(matches!(Template::open(dir.path()), Err(OpenError::Missing)));
     std::fs::write(dir.path().join(MANIFEST_NAME), "{}").unwrap();
     assert!(matches!(Template::open(dir.path()), Err(OpenError::Manifest(_))));
+}
+
+/// A template as it is left by its making, of a machine that never was.
+fn made(dir: &Path, shape: &Shape) -> PathBuf {
+    let place = dir.join(shape.key());
+    std::fs::create_dir(&place).unwrap();
+    for name in [RAM_NAME, STATE_NAME] {
+        std::fs::write(place.join(name), name).unwrap();
+    }
+    make::seal(shape, &place).unwrap();
+    std::fs::write(lock_of(&place), "").unwrap();
+    place
+}
+
+fn lock_of(place: &Path) -> PathBuf {
+    place.with_extension("lock")
+}
+
+#[test]
+fn templates_go_with_what_they_were_made_of() {
+    assert_eq!(sweep(Path::new("/no/such/folder")).unwrap(), Swept::default());
+    for changed in ["kernel", "initramfs", "qemu"] {
+        let (files, others, templates) = (files(), files(), tempfile::tempdir().unwrap());
+        let gone = made(templates.path(), &shape(files.path(), &spec(files.path(), 0)));
+        let stays = made(templates.path(), &shape(others.path(), &spec(others.path(), 0)));
+        assert_eq!(sweep(templates.path()).unwrap(), Swept::default());
+        std::fs::write(files.path().join(changed), "a newer one").unwrap();
+        let swept = sweep(templates.path()).unwrap();
+        assert_eq!(swept.keys, [gone.file_name().unwrap().to_str().unwrap()], "{changed}");
+        assert!(swept.bytes > 0);
+        assert!(!gone.exists() && !lock_of(&gone).exists(), "{changed}");
+        assert!(stays.exists() && lock_of(&stays).exists(), "{changed}");
+    }
+    let (files, templates) = (files(), tempfile::tempdir().unwrap());
+    let base = shape(files.path(), &spec(files.path(), 0));
+    let changes: [fn(&mut Shape); 2] = [|shape| shape.cpu.push_str(" of before"), |shape| shape.format -= 1];
+    for change in changes {
+        let mut other = base.clone();
+        change(&mut other);
+        let gone = made(templates.path(), &other);
+        assert_eq!(sweep(templates.path()).unwrap().keys, [other.key()]);
+        assert!(!gone.exists());
+    }
+}
+
+#[test]
+fn what_is_being_made_stays_and_what_nobody_makes_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "0123456789abcdef";
+    let staging = dir.path().join(format!("{}{key}", make::STAGING_PREFIX));
+    let begin = || {
+        std::fs::create_dir_all(staging.join("blank")).unwrap();
+        std::fs::write(staging.join(RAM_NAME), "x").unwrap();
+    };
+    begin();
+    let maker = lock::KeyLock::try_take(dir.path(), key).unwrap().unwrap();
+    assert_eq!(sweep(dir.path()).unwrap(), Swept::default());
+    assert!(staging.join(RAM_NAME).exists() && dir.path().join(key).with_extension("lock").exists());
+    drop(maker);
+    sweep(dir.path()).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+    // Not even the lock is left.
+    begin();
+    sweep(dir.path()).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+    // One who has only just begun, too.
+    let maker = lock::KeyLock::try_take(dir.path(), key).unwrap().unwrap();
+    sweep(dir.path()).unwrap();
+    assert!(lock::KeyLock::try_take(dir.path(), key).unwrap().is_none());
+    drop(maker);
+    sweep(dir.path()).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn only_what_says_nothing_is_removed_unasked() {
+    let (files, templates) = (files(), tempfile::tempdir().unwrap());
+    let at = |name: &str| templates.path().join(name);
+    let damaged = made(templates.path(), &shape(files.path(), &spec(files.path(), 0)));
+    std::fs::write(damaged.join(RAM_NAME), "changed since").unwrap();
+    std::fs::create_dir(at("0000000000000000")).unwrap();
+    let foreign = made(templates.path(), &shape(files.path(), &spec(files.path(), 1)));
+    std::fs::write(foreign.join(MANIFEST_NAME), "{}").unwrap();
+    let misplaced = made(templates.path(), &shape(files.path(), &spec(files.path(), 2)));
+    std::fs::rename(&misplaced, at("1111111111111111")).unwrap();
+    std::fs::create_dir(at("notes")).unwrap();
+    std::fs::write(at("2222222222222222"), "a file").unwrap();
+    assert_eq!(sweep(templates.path()).unwrap().keys.len(), 3);
+    let mut left: Vec<_> = std::fs::read_dir(templates.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    left.sort();
+    let mut expected = vec![at("2222222222222222"), lock_of(&damaged), damaged, at("notes")];
+    expected.sort();
+    assert_eq!(left, expected);
 }
 
 proptest! {
