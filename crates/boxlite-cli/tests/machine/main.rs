@@ -22,4 +22,5 @@ mod run;
 mod stale_templates;
 mod templates;
 mod tree;
+mod twins;
 mod volumes;

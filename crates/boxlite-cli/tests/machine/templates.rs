@@ -40,46 +40,6 @@ fn ram(boxlite: &Boxlite, key: &str) -> PathBuf {
 
 #[test]
 #[ignore = "starts machines"]
-fn two_boxes_of_one_template_are_two_machines() {
-    let (_folder, boxlite) = with_busybox();
-    let key = create(&boxlite, &[]);
-    let names = [unique("twin"), unique("twin")];
-    for name in &names {
-        assert_eq!(start(&boxlite, name, &[]), ("warm".to_owned(), None));
-    }
-    let unlike = |what: &str, script: &str| {
-        let answers: BTreeSet<String> = names
-            .iter()
-            .map(|name| boxlite.ok(["exec", name, "sh", "-c", script]))
-            .collect();
-        assert_eq!(answers.len(), 2, "{what}: {answers:?}");
-        assert!(answers.iter().all(|answer| !answer.trim().is_empty()), "{what}");
-    };
-    unlike("random numbers", "head -c 16 /dev/urandom | od -An -tx1");
-    unlike("boot id", "cat /proc/sys/kernel/random/boot_id");
-    unlike("machine id", "cat /etc/machine-id");
-    unlike("host name", "hostname");
-    unlike("MAC address", "cat /sys/class/net/eth0/address");
-    unlike("layout of address spaces", "grep -m1 stack /proc/self/maps");
-    for name in &names {
-        let before = std::time::SystemTime::now();
-        let clock = boxlite.ok(["exec", name, "date", "+%s"]);
-        let after = std::time::SystemTime::now();
-        let second = |time: std::time::SystemTime| time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let clock: u64 = clock.trim().parse().unwrap();
-        assert!((second(before) - 1..=second(after) + 1).contains(&clock), "{clock}");
-        let uptime = || -> f64 {
-            let text = boxlite.ok(["exec", name, "cut", "-d ", "-f1", "/proc/uptime"]);
-            text.trim().parse().unwrap()
-        };
-        assert!(uptime() < uptime(), "the monotonic clock goes on");
-    }
-    assert_eq!(create(&boxlite, &[]), key, "there is one of this shape");
-    boxlite.ok(["rm", "-f", &names[0], &names[1]]);
-}
-
-#[test]
-#[ignore = "starts machines"]
 fn disks_volumes_and_ports_are_the_boxs_own() {
     let (folder, boxlite) = with_busybox();
     let files = folder.path().join("files");
