@@ -6,6 +6,7 @@
 
 mod error;
 mod folder;
+mod mount_points;
 mod target;
 pub(crate) mod tree;
 
@@ -20,8 +21,8 @@ use self::target::Target;
 use crate::content::ContentStore;
 use crate::digest::Digest;
 use crate::erofs::Image;
-pub use crate::erofs::ImageError;
 pub use crate::erofs::XattrError;
+pub use crate::erofs::{IMAGE_ROOT_NAME, ImageError};
 pub use crate::layer::LayerInput;
 use crate::layer::{LayerFailure, LayerStream};
 use crate::manifest::ImageManifest;
@@ -69,6 +70,11 @@ pub struct BuildOptions {
     /// The file is padded to this size (as a hole) and may not be larger; `None` leaves it as
     /// large as the file system.
     pub device_bytes: Option<u64>,
+    /// What is missing of the places on which every box mounts something is added, as container
+    /// engines do: `/dev`, `/proc`, `/sys` and, empty, `/etc/hosts`, `/etc/hostname`,
+    /// `/etc/resolv.conf` and `/etc/machine-id`. A box that finds them needs not make them each
+    /// time.
+    pub mount_points: bool,
 }
 
 /// A root filesystem that was built.
@@ -88,8 +94,6 @@ pub struct RootfsInfo {
     pub left_out_xattrs: u64,
     /// What was in a folder and left out: sockets, and what is mounted there.
     pub left_out_files: u64,
-    /// The file system's UUID; it comes from the content.
-    pub uuid: [u8; 16],
 }
 
 /// Builds the root filesystem of an image whose layers are in a content store. Blocking, and
@@ -186,9 +190,11 @@ pub fn build_from_layers(
         }
         diff_ids.push(actual);
     }
-    let seed: String = diff_ids.iter().map(Digest::hex).collect();
+    if options.mount_points {
+        mount_points::add_missing(&mut merge.tree);
+    }
     let left_out_xattrs = merge.left_out_xattrs;
-    let sealed = target.seal(image, &merge.tree, seed.as_bytes(), cancel)?;
+    let sealed = target.seal(image, &merge.tree, cancel)?;
     Ok(RootfsInfo {
         inodes: sealed.inodes,
         bytes_written: sealed.bytes,
@@ -196,7 +202,6 @@ pub fn build_from_layers(
         diff_ids,
         left_out_xattrs,
         left_out_files: 0,
-        uuid: sealed.uuid,
     })
 }
 

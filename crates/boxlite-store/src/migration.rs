@@ -6,7 +6,8 @@ use rusqlite::{Connection, TransactionBehavior};
 pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// Step `n` leads from version `n` to `n + 1`. A step that was released never changes.
-pub(crate) const MIGRATIONS: &[&str] = &["CREATE TABLE home (
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "CREATE TABLE home (
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL
      ) STRICT, WITHOUT ROWID;
@@ -78,7 +79,10 @@ pub(crate) const MIGRATIONS: &[&str] = &["CREATE TABLE home (
      ) STRICT;
      CREATE INDEX boxes_by_image ON boxes (image_digest);
      CREATE INDEX boxes_by_state ON boxes (state);
-     CREATE INDEX boxes_by_age ON boxes (created_at_ms, id);"];
+     CREATE INDEX boxes_by_age ON boxes (created_at_ms, id);",
+    // The root filesystems of then have another form, and are built again when they are needed.
+    "UPDATE images SET rootfs_bytes = NULL;",
+];
 
 /// Why the schema could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +136,7 @@ mod tests {
     fn rows_of_version(version: usize) -> &'static str {
         match version {
             0 => "",
-            1 => {
+            1 | 2 => {
                 "INSERT INTO images VALUES ('sha256:aa', 'sha256:bb', '{}', 'linux/amd64', 5, NULL, 1, 2, NULL);
                  INSERT INTO image_references VALUES ('docker.io/library/x:latest', 'sha256:aa');
                  INSERT INTO layers VALUES ('sha256:cc', NULL, 'tar', 7);

@@ -6,6 +6,7 @@ use boxlite_tar::Extent;
 
 use super::blocks::{Allocator, Output, Run};
 use super::chunk::{self, ChunkPlan};
+use super::head;
 use super::inode::INODE_BYTES;
 use super::spool::Spool;
 use super::{BLOCK_BYTES, XattrBody};
@@ -55,6 +56,15 @@ pub(super) struct Tail {
 }
 
 impl FileData {
+    /// That of a file without content.
+    pub(crate) fn empty() -> Self {
+        Self {
+            size: 0,
+            blocks: Blocks::Run(Run { start: 0, blocks: 0 }),
+            tail: None,
+        }
+    }
+
     /// What it takes beside itself, in memory.
     pub(crate) fn memory_bytes(&self) -> u64 {
         match &self.blocks {
@@ -81,7 +91,6 @@ pub(crate) struct Sealed {
     /// Bytes of the file system, without what follows it on its device.
     pub(crate) bytes: u64,
     pub(crate) inodes: u64,
-    pub(crate) uuid: [u8; 16],
 }
 
 impl Image {
@@ -91,7 +100,7 @@ impl Image {
         Ok(Self {
             output: Output::new(file),
             spool: Spool::new(scratch)?,
-            allocator: Allocator::new(1),
+            allocator: Allocator::new(head::FIRST_FREE_BLOCK),
             limit: limit.min(u64::from(u32::MAX) * BLOCK_BYTES),
         })
     }

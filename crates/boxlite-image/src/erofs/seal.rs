@@ -2,32 +2,40 @@
 
 use std::io;
 
-use sha2::{Digest as _, Sha256};
-
 use super::BLOCK_BYTES;
 use super::blocks::Output;
 use super::directory::{BlockBuilder, FileType, Packing};
+use super::head;
 use super::image::{Blocks, Image, ImageError, Sealed, is_inline};
 use super::inode::{DataLayout, DiskInode, INODE_BYTES, encode_device};
 use super::layout::{Layout, SLOT_BYTES};
-use super::superblock::Superblock;
 use crate::rootfs::tree::{Content, InodeId, Tree};
+
+/// What the image's root has in the field for an inode's number, which nobody uses any more. The
+/// file system's own root has 1.
+const ROOT_NUMBER: u32 = 2;
 
 /// Where an inode and what belongs to it go.
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
-    /// Bytes from the metadata area's start; 0 if the inode has no place.
-    offset: u64,
+    /// The inode's first byte.
+    position: u64,
     /// The first of its blocks among those of directories and long links.
     block: u64,
     /// Bytes of content that follow the inode.
     inline: u16,
 }
 
+impl Place {
+    /// The inode's number.
+    fn nid(self) -> u64 {
+        self.position / SLOT_BYTES
+    }
+}
+
 impl Image {
-    /// Writes the metadata of all that `tree` has. The file system's UUID comes from `seed`
-    /// and the metadata.
-    pub(crate) fn seal(mut self, tree: &Tree, seed: &[u8]) -> Result<Sealed, ImageError> {
+    /// Writes the metadata of all that `tree` has.
+    pub(crate) fn seal(mut self, tree: &Tree) -> Result<Sealed, ImageError> {
         for run in self.allocator.trim() {
             self.output.clear(run)?;
         }
@@ -39,10 +47,15 @@ impl Image {
         let mut layout = Layout::new();
         let mut next_block = data_end;
         for id in &order {
-            let place = place(tree, *id, &mut layout, &mut next_block);
-            places[id.index()] = place;
+            places[id.index()] = place(tree, *id, &mut layout, &mut next_block);
         }
         let meta_start = next_block * BLOCK_BYTES;
+        for id in &order {
+            places[id.index()].position += match *id {
+                InodeId::ROOT => head::IMAGE_ROOT_POSITION,
+                _ => meta_start,
+            };
+        }
         let end = meta_start + layout.bytes();
         self.check_size(end.div_ceil(BLOCK_BYTES))?;
 
@@ -50,46 +63,21 @@ impl Image {
             image: &mut self,
             tree,
             places: &places,
-            meta_start,
-            hasher: Sha256::new(),
-            has_chunked_files: false,
         };
-        sealing.hasher.update(seed);
         sealing.output().seek(data_end * BLOCK_BYTES)?;
         sealing.write_blocks(&order)?;
         sealing.write_inodes(&order)?;
         sealing.output().fill_to(end)?;
-        let has_chunked_files = sealing.has_chunked_files;
-        let uuid = uuid_of(&sealing.hasher.finalize());
-
-        let superblock = Superblock {
-            // The root comes first, so its number is one of the lowest.
-            root_nid: (places[InodeId::ROOT.index()].offset / SLOT_BYTES) as u16,
-            inodes: order.len() as u64,
-            // Both checked to be within 32 bits.
-            blocks: (end / BLOCK_BYTES) as u32,
-            meta_block: next_block as u32,
-            uuid,
-            has_chunked_files,
-        };
+        sealing.output().seek(head::IMAGE_ROOT_POSITION)?;
+        sealing.write_inode(InodeId::ROOT, ROOT_NUMBER)?;
         self.output.seek(0)?;
-        self.output.write(&superblock.encode())?;
+        self.output.write(&head::encode())?;
         Ok(Sealed {
             file: self.output.into_file()?,
             bytes: end,
             inodes: order.len() as u64,
-            uuid,
         })
     }
-}
-
-/// A random-looking UUID of version 8, RFC 9562.
-fn uuid_of(hash: &[u8]) -> [u8; 16] {
-    let mut uuid = [0; 16];
-    uuid.copy_from_slice(&hash[..16]);
-    uuid[6] = 0x80 | (uuid[6] & 0x0f);
-    uuid[8] = 0x80 | (uuid[8] & 0x3f);
-    uuid
 }
 
 /// Every inode once, a directory's all together.
@@ -161,7 +149,11 @@ fn place(tree: &Tree, id: InodeId, layout: &mut Layout, next_block: &mut u64) ->
     let block = *next_block;
     *next_block += blocks;
     Place {
-        offset: layout.place(fixed + inline + map),
+        // From where its area begins: the root has one of its own.
+        position: match id {
+            InodeId::ROOT => 0,
+            _ => layout.place(fixed + inline + map),
+        },
         block,
         // Less than a block.
         inline: inline as u16,
@@ -193,7 +185,11 @@ fn directory_blocks(
         if packing.push(name) {
             each(block.take(), false)?;
         }
-        let nid = places[inode.index()].offset / SLOT_BYTES;
+        // Only the image's root is its own parent, and in the file system it has another.
+        let nid = match name {
+            b".." if inode == id => head::ROOT_NID,
+            _ => places[inode.index()].nid(),
+        };
         block.push(name, nid, file_type(&tree.inode(inode).content));
     }
     each(block.take(), true)
@@ -204,9 +200,6 @@ struct Sealing<'a> {
     image: &'a mut Image,
     tree: &'a Tree,
     places: &'a [Place],
-    meta_start: u64,
-    hasher: Sha256,
-    has_chunked_files: bool,
 }
 
 impl Sealing<'_> {
@@ -228,7 +221,6 @@ impl Sealing<'_> {
                         if !is_last || inline == 0 {
                             self.image.output.write(&block)?;
                             self.image.output.fill_block()?;
-                            self.hasher.update(&block);
                         }
                         Ok(())
                     })?;
@@ -236,7 +228,6 @@ impl Sealing<'_> {
                 Content::SymLink(target) if inline == 0 => {
                     self.image.output.write(target)?;
                     self.image.output.fill_block()?;
-                    self.hasher.update(target);
                 }
                 _ => {}
             }
@@ -244,16 +235,17 @@ impl Sealing<'_> {
         Ok(())
     }
 
+    /// Writes all inodes but the root's, in the order of their places.
     fn write_inodes(&mut self, order: &[InodeId]) -> io::Result<()> {
-        let mut by_offset: Vec<(u64, u32)> = (1..)
+        let mut by_position: Vec<(u64, u32, InodeId)> = (ROOT_NUMBER..)
             .zip(order)
-            .map(|(number, id)| (self.place(*id).offset, number))
+            .filter(|(_, id)| **id != InodeId::ROOT)
+            .map(|(number, id)| (self.place(*id).position, number, *id))
             .collect();
-        by_offset.sort_unstable();
-        for (offset, number) in by_offset {
-            let position = self.meta_start + offset;
+        by_position.sort_unstable_by_key(|(position, ..)| *position);
+        for (position, number, id) in by_position {
             self.output().fill_to(position)?;
-            self.write_inode(order[number as usize - 1], number)?;
+            self.write_inode(id, number)?;
         }
         Ok(())
     }
@@ -280,7 +272,6 @@ impl Sealing<'_> {
                         (inline_if(data.tail.is_some()), run.start as u32)
                     }
                     Blocks::Chunks { bits, addresses, .. } => {
-                        self.has_chunked_files = true;
                         tail = addresses.iter().flat_map(|address| address.to_le_bytes()).collect();
                         (DataLayout::Chunks, *bits)
                     }
@@ -330,14 +321,8 @@ impl Sealing<'_> {
             mtime: attributes.mtime,
             links,
         };
-        let encoded = on_disk.encode();
-        self.hasher.update(encoded);
-        if !matches!(inode.content, Content::File(_)) {
-            self.hasher.update(&tail);
-        }
-        self.hasher.update(attributes.xattrs.as_slice());
         let output = &mut self.image.output;
-        output.write(&encoded)?;
+        output.write(&on_disk.encode())?;
         output.write(attributes.xattrs.as_slice())?;
         output.write(&tail)
     }

@@ -6,6 +6,8 @@ use boxlite_tar::Xattr;
 
 const HEADER_BYTES: usize = 12;
 const ENTRY_BYTES: usize = 4;
+/// What the field for it in an inode can say.
+pub(super) const LARGEST_BODY_BYTES: usize = HEADER_BYTES + (u16::MAX as usize - 1) * ENTRY_BYTES;
 
 /// The attributes of one inode as they are stored; no bytes if it has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,11 +68,10 @@ impl XattrBody {
             body.extend_from_slice(value);
             body.resize(body.len().next_multiple_of(ENTRY_BYTES), 0);
         }
-        let limit = HEADER_BYTES + (usize::from(u16::MAX) - 1) * ENTRY_BYTES;
-        if body.len() > limit {
+        if body.len() > LARGEST_BODY_BYTES {
             return Err(XattrError::TooLarge {
                 bytes: body.len(),
-                limit,
+                limit: LARGEST_BODY_BYTES,
             });
         }
         Ok((Self((!body.is_empty()).then(|| body.into())), left_out))

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::target::Target;
 use super::tree::InodeId;
-use super::{BuildError, BuildOptions, RootfsInfo};
+use super::{BuildError, BuildOptions, RootfsInfo, mount_points};
 use crate::erofs::{Image, ImageError};
 use crate::merge::{Applied, EntryError, Merge, MergeLimits};
 
@@ -67,8 +67,11 @@ pub fn build_from_dir(
     };
     walk.run()?;
     let (unpacked_bytes, left_out_files) = (walk.unpacked_bytes, walk.left_out_files);
+    if options.mount_points {
+        mount_points::add_missing(&mut merge.tree);
+    }
     let left_out_xattrs = merge.left_out_xattrs;
-    let sealed = target.seal(image, &merge.tree, b"", cancel)?;
+    let sealed = target.seal(image, &merge.tree, cancel)?;
     Ok(RootfsInfo {
         inodes: sealed.inodes,
         bytes_written: sealed.bytes,
@@ -76,7 +79,6 @@ pub fn build_from_dir(
         diff_ids: Vec::new(),
         left_out_xattrs,
         left_out_files,
-        uuid: sealed.uuid,
     })
 }
 

@@ -58,17 +58,11 @@ impl Target {
     }
 
     /// Completes the file system and moves it to its destination.
-    pub(super) fn seal(
-        mut self,
-        image: Image,
-        tree: &Tree,
-        seed: &[u8],
-        cancel: &CancellationToken,
-    ) -> Result<Sealed, BuildError> {
+    pub(super) fn seal(mut self, image: Image, tree: &Tree, cancel: &CancellationToken) -> Result<Sealed, BuildError> {
         if cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        let sealed = image.seal(tree, seed).map_err(|error| self.write_error(error))?;
+        let sealed = image.seal(tree).map_err(|error| self.write_error(error))?;
         self.publish(&sealed).map_err(|error| self.write_error(error.into()))?;
         self.is_published = true;
         Ok(sealed)

@@ -38,18 +38,19 @@ impl Node {
 pub(crate) struct Image {
     file: File,
     pub(crate) nodes: BTreeMap<Vec<u8>, Node>,
-    pub(crate) blocks: u64,
-    pub(crate) uuid: [u8; 16],
+    /// Without what follows the file system on its device.
+    pub(crate) bytes: u64,
 }
 
 struct Superblock {
     meta: u64,
     root: u64,
     blocks: u64,
-    inodes: u64,
-    uuid: [u8; 16],
-    chunked: bool,
 }
+
+/// Of the first block, which is the same in every image, and of the place for the inode of the
+/// image's root.
+pub(crate) const HEAD_BYTES: u64 = 66 * BLOCK;
 
 impl Image {
     /// Reads everything but the content of files.
@@ -57,15 +58,15 @@ impl Image {
         let file = File::open(path).unwrap();
         let superblock = superblock(&file);
         let mut image = Self {
+            bytes: file.metadata().unwrap().len(),
             file,
             nodes: BTreeMap::new(),
-            blocks: superblock.blocks,
-            uuid: superblock.uuid,
         };
+        let root = image.root(&superblock);
         let mut occupied = vec![(0, BLOCK)];
         let mut by_nid: BTreeMap<u64, u32> = BTreeMap::new();
         let mut subdirectories: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
-        let mut pending = vec![(Vec::new(), superblock.root, superblock.root, 2)];
+        let mut pending = vec![(Vec::new(), root, superblock.root, 2)];
         while let Some((path, nid, parent, kind)) = pending.pop() {
             let node = image.inode(&superblock, nid, &mut occupied, !by_nid.contains_key(&nid));
             let type_of_mode = match node.kind() {
@@ -106,16 +107,31 @@ impl Image {
             };
             assert_eq!(node.links, links, "links of {}", String::from_utf8_lossy(path));
         }
-        assert_eq!(superblock.inodes, by_nid.len() as u64);
-        let is_chunked = |node: &Node| node.pieces.iter().any(|piece| piece.2.is_none());
-        assert!(superblock.chunked || !image.nodes.values().any(is_chunked));
         occupied.retain(|(start, end)| start < end);
         occupied.sort_unstable();
         for pair in occupied.windows(2) {
             assert!(pair[0].1 <= pair[1].0, "used twice: {pair:?}");
         }
-        assert!(occupied.last().unwrap().1 <= superblock.blocks * BLOCK);
+        let end = occupied.last().unwrap().1.max(HEAD_BYTES);
+        assert!(end <= image.bytes && end <= superblock.blocks * BLOCK);
+        image.bytes = end.next_multiple_of(BLOCK);
         image
+    }
+
+    /// The number of the image's root, the one directory in the file system's own.
+    fn root(&self, superblock: &Superblock) -> u64 {
+        let own = self.inode(superblock, superblock.root, &mut Vec::new(), false);
+        assert_eq!((own.mode, own.uid, own.gid, own.links), (0o040_555, 0, 0, 3));
+        let entries = self.directory(&own);
+        let [(dot, here, 2), (dots, parent, 2), (name, root, 2)] = entries.as_slice() else {
+            panic!("{entries:?}");
+        };
+        assert_eq!(
+            (&dot[..], &dots[..], &name[..]),
+            (&b"."[..], &b".."[..], &b"rootfs"[..])
+        );
+        assert_eq!((*here, *parent), (superblock.root, superblock.root));
+        *root
     }
 
     pub(crate) fn node(&self, path: &str) -> &Node {
@@ -216,7 +232,7 @@ impl Image {
                 end += tail;
             }
             4 => {
-                assert!(superblock.chunked && kind == 0o100_000);
+                assert_eq!(kind, 0o100_000);
                 assert_eq!(union_field & !0x1f, 0);
                 let chunk = BLOCK << union_field;
                 let count = size.div_ceil(chunk);
@@ -316,17 +332,11 @@ fn superblock(file: &File) -> Superblock {
     assert_eq!(u32_at(raw, 0), 0xe0f5_e1e2);
     assert_eq!(u32_at(raw, 8), 3, "compatible features");
     assert_eq!(raw[12], 12);
-    let incompatible = u32_at(raw, 80);
-    assert_eq!(incompatible & !4, 0, "incompatible features");
-    let blocks = u64::from(u32_at(raw, 36));
-    assert!(blocks * BLOCK <= file.metadata().unwrap().len());
+    assert_eq!(u32_at(raw, 80), 4, "incompatible features");
     Superblock {
         meta: u64::from(u32_at(raw, 40)) * BLOCK,
         root: u16_at(raw, 14).into(),
-        blocks,
-        inodes: u64_at(raw, 16),
-        uuid: raw[48..64].try_into().unwrap(),
-        chunked: incompatible == 4,
+        blocks: u32_at(raw, 36).into(),
     }
 }
 
