@@ -16,6 +16,7 @@ use boxlite_store::{
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
 
 use crate::attach::AttachOptions;
 use crate::bundle::Bundle;
@@ -37,7 +38,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts the machine and, unless there is none, the main process.
 pub(crate) async fn start(shared: &Arc<Shared>, id: &BoxId, start: StartOptions) -> Result<(), StartError> {
-    bring_up(shared, id, false, start, AttachOptions::default())
+    bring_up(shared, id, false, start, AttachOptions::default(), None)
         .await
         .map(Attempt::succeed)
 }
@@ -49,31 +50,54 @@ pub(crate) async fn start_attached(
     start: StartOptions,
     options: AttachOptions,
 ) -> Result<Execution, StartError> {
-    let attempt = bring_up(shared, id, true, start, options).await?;
+    let (listening, heard) = oneshot::channel();
+    // Beside the start: when the machine is up, its main process waits for nobody.
+    let attaching = async {
+        // Without a word of the supervisor it is too early, but never too late to find that out.
+        let _ = heard.await;
+        let connection = Connection::open(shared.home.box_dir(id)).await;
+        let connection = connection.map_err(AttachEarly::Connect)?;
+        let execution = Execution::attach(connection, options, true).await;
+        execution.map_err(AttachEarly::NotStarted)
+    };
+    let bringing_up = bring_up(shared, id, true, start, options, Some(listening));
+    tokio::pin!(attaching, bringing_up);
+    let mut attached = None;
+    let attempt = loop {
+        tokio::select! {
+            biased;
+            attempt = &mut bringing_up => break attempt?,
+            result = &mut attaching, if attached.is_none() => attached = Some(result),
+        }
+    };
+    let attached = match attached {
+        Some(attached) => attached,
+        None => attaching.await,
+    };
     let name = &attempt.name;
-    let box_dir = shared.home.box_dir(id);
-    let connection = Connection::open(box_dir).await.map_err(|source| {
-        StartError::Agent(
-            ConnectError::Socket {
-                name: name.clone(),
-                source,
-            }
-            .into(),
-        )
-    })?;
-    match Execution::attach(connection, options, true).await {
+    match attached {
         Ok(execution) => {
             attempt.succeed();
             Ok(execution)
         }
-        Err(NotStarted::Refused(refusal)) => {
+        Err(AttachEarly::NotStarted(NotStarted::Refused(refusal))) => {
             let name = name.clone();
             // Its supervisor ends such a box by itself, and records why.
             attempt.ended(shared).await?;
             Err(StartError::Refused { name, refusal })
         }
-        Err(NotStarted::Failed(error)) => Err(error.into()),
+        Err(AttachEarly::NotStarted(NotStarted::Failed(error))) => Err(error.into()),
+        Err(AttachEarly::Connect(source)) => {
+            let name = name.clone();
+            Err(StartError::Agent(ConnectError::Socket { name, source }.into()))
+        }
     }
+}
+
+/// Why nobody is attached to a main process that is to start.
+enum AttachEarly {
+    Connect(std::io::Error),
+    NotStarted(NotStarted),
 }
 
 /// A supervisor that is told to end when this is dropped before the start has succeeded.
@@ -139,6 +163,7 @@ async fn bring_up(
     wait_for_attach: bool,
     start: StartOptions,
     options: AttachOptions,
+    listening: Option<oneshot::Sender<()>>,
 ) -> Result<Attempt, StartError> {
     let begun = Instant::now();
     shared.check_open()?;
@@ -157,7 +182,7 @@ async fn bring_up(
     };
     let launch_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     let mut stage = "launch".to_owned();
-    match read_events(status, &mut stage).await {
+    match read_events(status, &mut stage, listening).await {
         Some(Outcome::Ready(ready)) => {
             let attempt = record_ready(shared, attempt, *ready, launch_us).await?;
             Ok(attempt)
@@ -362,7 +387,13 @@ enum Outcome {
 }
 
 /// Reads the supervisor's words to the one that counts; `None` if it ends without.
-async fn read_events(status: pipe::Receiver, last_stage: &mut String) -> Option<Outcome> {
+/// Reads what the supervisor says until it is up or has failed. `listening` is told when it takes
+/// connections.
+async fn read_events(
+    status: pipe::Receiver,
+    last_stage: &mut String,
+    mut listening: Option<oneshot::Sender<()>>,
+) -> Option<Outcome> {
     let mut lines = BufReader::new(status);
     let mut line = Vec::new();
     loop {
@@ -382,6 +413,10 @@ async fn read_events(status: pipe::Receiver, last_stage: &mut String) -> Option<
             Ok(StartEvent::Stage { stage, elapsed_us }) => {
                 tracing::debug!(%stage, elapsed_us, "the start goes on");
                 *last_stage = stage.to_string();
+                if let Some(listening) = listening.take() {
+                    // Nobody may want to know any more.
+                    let _ = listening.send(());
+                }
             }
             Ok(StartEvent::Ready(ready)) => return Some(Outcome::Ready(ready)),
             Ok(StartEvent::Failed(failure)) => return Some(Outcome::Failed(failure)),
