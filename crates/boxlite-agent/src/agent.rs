@@ -14,7 +14,9 @@ use std::{
 use tokio::sync::watch;
 use tonic::Status;
 
-use crate::{boot::Boot, execution::Control, first_process::FirstProcess, prepared::Prepared, spaces::Spaces};
+use crate::{
+    boot::Boot, execution::Control, first_process::FirstProcess, founder::Founder, prepared::Prepared, spaces::Spaces,
+};
 
 /// How far the machine is.
 #[derive(Debug, Default)]
@@ -35,22 +37,32 @@ enum Phase {
 pub(crate) struct BoxState {
     pub(crate) spaces: Spaces,
     pub(crate) hostname: String,
-    /// The mount of a file with this start's boot id, to be put into the box's /proc.
-    pub(crate) boot_id: OwnedFd,
     /// The device with the box's disk, and the one with its root file system.
     pub(crate) disks: [String; 2],
+    /// Until it has become process 1.
+    founder: Mutex<Option<Founder>>,
     first: Mutex<Option<Arc<FirstProcess>>>,
 }
 
 impl BoxState {
-    pub(crate) fn new(spaces: Spaces, hostname: String, boot_id: OwnedFd, disks: [String; 2]) -> Self {
+    pub(crate) fn new(spaces: Spaces, hostname: String, disks: [String; 2]) -> Self {
         BoxState {
             spaces,
             hostname,
-            boot_id,
             disks,
+            founder: Mutex::default(),
             first: Mutex::default(),
         }
+    }
+
+    /// Keeps what will become the main process.
+    pub(crate) fn keep_founder(&self, founder: Founder) {
+        *lock(&self.founder) = Some(founder);
+    }
+
+    /// What is to become the main process, once.
+    pub(crate) fn take_founder(&self) -> Option<Founder> {
+        lock(&self.founder).take()
     }
 
     /// Process 1 of the box, when it was started; it may have ended.
@@ -63,8 +75,8 @@ impl BoxState {
         self.first().filter(|first| first.child.is_alive())
     }
 
-    pub(crate) fn set_first(&self, first: Option<FirstProcess>) {
-        *lock(&self.first) = first.map(Arc::new);
+    pub(crate) fn set_first(&self, first: FirstProcess) {
+        *lock(&self.first) = Some(Arc::new(first));
     }
 }
 

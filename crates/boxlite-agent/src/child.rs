@@ -131,54 +131,6 @@ impl Drop for Helper {
     }
 }
 
-/// Why a child that was to be looked into could not be.
-#[derive(Debug)]
-pub(crate) enum LookError {
-    /// It could not be started or listened to.
-    Fork(io::Error),
-    /// Its work failed; what it said.
-    Work(String),
-    /// It could not be looked into.
-    Look(io::Error),
-}
-
-/// Has a child in the control group `group` do `work`, and looks at what it has by its number
-/// in /proc while it still lives: namespaces and roots are opened so. It ends by itself then.
-pub(crate) async fn look_into<T>(
-    group: BorrowedFd<'_>,
-    work: impl FnOnce() -> Result<(), String>,
-    look: impl FnOnce(i32) -> io::Result<T>,
-) -> Result<(T, Child), LookError> {
-    let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| LookError::Fork(error.into()));
-    let (report, reporter) = pipe()?;
-    let (hold, release) = pipe()?;
-    match sys::fork(false, Some(group)).map_err(LookError::Fork)? {
-        sys::Fork::Child => {
-            drop(release);
-            if let Err(message) = work() {
-                let _ = rustix::io::write(&reporter, message.as_bytes());
-                sys::exit(1);
-            }
-            // The end of the report is the sign that all is there; the end of `hold` that
-            // the agent has what it needs of this process.
-            drop(reporter);
-            let _ = rustix::io::read(&hold, &mut [0; 1]);
-            sys::exit(0)
-        }
-        sys::Fork::Parent(pid, pidfd) => {
-            drop(reporter);
-            let child = Child::adopt(pid, pidfd).map_err(LookError::Fork)?;
-            let message = read_to_end(report).await.map_err(LookError::Fork)?;
-            if !message.is_empty() {
-                return Err(LookError::Work(String::from_utf8_lossy(&message).into_owned()));
-            }
-            let found = look(child.pid()).map_err(LookError::Look)?;
-            drop(release);
-            Ok((found, child))
-        }
-    }
-}
-
 /// Why a helper gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HelperError {

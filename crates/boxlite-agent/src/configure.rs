@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
@@ -11,15 +10,11 @@ use tonic::Status;
 
 use crate::{
     agent::{Agent, BoxState},
-    cgroup,
-    child::{self, LookError},
-    disks::{self, FindDiskError},
+    disks::FindDiskError,
     entropy,
-    etc::EtcFiles,
-    first_process,
+    founder::FoundError,
     network::NetworkError,
     prepared::{PrepareBoxError, Prepared},
-    rootfs::Assembly,
     spaces::{Root, Spaces},
     volumes::{self, VolumeError},
 };
@@ -45,16 +40,10 @@ pub(crate) enum ConfigureError {
     Network(#[from] NetworkError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
-    #[error("make the box's own files: {0}")]
-    Etc(#[source] io::Error),
-    #[error("start the process that mounts the box's root: {0}")]
-    Fork(#[source] io::Error),
-    #[error("{message}")]
-    Assemble { message: String },
-    #[error("open the box's namespaces: {0}")]
-    Spaces(#[source] io::Error),
-    #[error("start process 1 of the box: {0}")]
-    Idle(#[source] io::Error),
+    #[error(transparent)]
+    Found(#[from] FoundError),
+    #[error("open the box's root: {0}")]
+    Root(#[source] io::Error),
 }
 
 impl From<ConfigureError> for Status {
@@ -84,10 +73,6 @@ pub(crate) async fn configure(agent: &Agent, request: ConfigureRequest) -> Resul
         None => Prepared::make().await.map_err(ConfigureError::from)?,
     };
     let (state, mounts) = make_box(&request, prepared).await?;
-    if request.idle {
-        let first = first_process::start_idle(&state.spaces, &state.boot_id).map_err(ConfigureError::Idle)?;
-        state.set_first(Some(first));
-    }
     claim.finish(state);
     Ok(ConfigureResponse {
         mounts_us: mounts.as_micros() as u64,
@@ -133,48 +118,35 @@ fn check(request: &ConfigureRequest) -> Result<(), ConfigureError> {
 
 async fn make_box(request: &ConfigureRequest, prepared: Prepared) -> Result<(BoxState, Duration), ConfigureError> {
     let Prepared {
+        founder,
         namespaces,
-        etc,
         disks,
         interfaces,
+        random,
     } = prepared;
-    let volumes = volumes::plan(&request.volumes)?;
-    entropy::reseed(&request.entropy).map_err(ConfigureError::Random)?;
-    entropy::set_clock(request.unix_time_ns).map_err(ConfigureError::Clock)?;
+    volumes::plan(&request.volumes)?;
     let disk = disks.find(&request.disk_serial)?;
     let rootfs = disks.find(&request.rootfs_serial)?;
-    interfaces.configure(request.network.as_ref())?;
+    random.reseed(&request.entropy).map_err(ConfigureError::Random)?;
+    entropy::set_clock(request.unix_time_ns).map_err(ConfigureError::Clock)?;
     let mounting = Instant::now();
-    let etc = etc.fill(request).map_err(ConfigureError::Etc)?;
-    let root = assemble(&Assembly {
-        namespaces: &namespaces,
-        rootfs_device: disks::device(&rootfs),
-        disk_device: disks::device(&disk),
-        hostname: &request.hostname,
-        etc: &etc,
-        volume_dirs: &request.volume_dirs,
-        volumes: &volumes,
-    })
-    .await?;
-    let EtcFiles { boot_id, .. } = etc;
+    // The first of the two is told what to do before the second is done.
+    let (built, connected) = tokio::join!(
+        biased;
+        founder.build(request),
+        async { interfaces.configure(request.network.as_ref()) }
+    );
+    built?;
+    connected?;
+    let root = Root::open(founder.pid()).map_err(ConfigureError::Root)?;
     let spaces = Spaces::new(namespaces, root);
-    let state = BoxState::new(spaces, request.hostname.clone(), boot_id, [disk, rootfs]);
+    let state = BoxState::new(spaces, request.hostname.clone(), [disk, rootfs]);
+    if request.idle {
+        state.set_first(founder.into_idle());
+    } else {
+        state.keep_founder(founder);
+    }
     Ok((state, mounting.elapsed()))
-}
-
-/// Has a child put the box's root together and opens what of it the agent uses.
-async fn assemble(assembly: &Assembly<'_>) -> Result<Root, ConfigureError> {
-    let group = cgroup::open_box().map_err(ConfigureError::Fork)?;
-    let build = || assembly.build().map_err(|error| error.to_string());
-    child::look_into(group.as_fd(), build, Root::open)
-        .await
-        // The child ends while the box goes on.
-        .map(|(root, _)| root)
-        .map_err(|error| match error {
-            LookError::Fork(error) => ConfigureError::Fork(error),
-            LookError::Work(message) => ConfigureError::Assemble { message },
-            LookError::Look(error) => ConfigureError::Spaces(error),
-        })
 }
 
 #[cfg(test)]

@@ -9,9 +9,20 @@ use crate::sys;
 /// The least that a host must send, in bytes.
 pub(crate) const ENTROPY_BYTES: usize = 32;
 
-/// Mixes the host's random bytes into the kernel's generator and reseeds it.
-pub(crate) fn reseed(entropy: &[u8]) -> io::Result<()> {
-    sys::add_entropy(File::options().write(true).open("/dev/random")?, entropy)
+/// The kernel's random number generator.
+#[derive(Debug)]
+pub(crate) struct Generator(File);
+
+impl Generator {
+    /// Opens it (random(4)).
+    pub(crate) fn open() -> io::Result<Self> {
+        File::options().write(true).open("/dev/random").map(Generator)
+    }
+
+    /// Mixes the host's random bytes into it and has it start anew.
+    pub(crate) fn reseed(&self, entropy: &[u8]) -> io::Result<()> {
+        sys::add_entropy(&self.0, entropy)
+    }
 }
 
 /// Sets the wall clock to nanoseconds since 1970.

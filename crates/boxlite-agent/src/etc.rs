@@ -21,8 +21,6 @@ use crate::entropy;
 pub(crate) struct EtcFiles {
     /// Where each goes, and when.
     pub(crate) mounts: Vec<(&'static str, OwnedFd, Replace)>,
-    /// For /proc/sys/kernel/random/boot_id.
-    pub(crate) boot_id: OwnedFd,
 }
 
 /// When a generated file goes over the image's.
@@ -111,8 +109,13 @@ impl Workshop {
             let content = format!("{}\n", request.machine_id);
             mounts.push(("/etc/machine-id", self.machine_id.fill(&content)?, Replace::WhenUnset));
         }
-        let boot_id = self.boot_id.fill(&format!("{}\n", entropy::uuid()?))?;
-        Ok(EtcFiles { mounts, boot_id })
+        self.boot_id.fill(&format!("{}\n", entropy::uuid()?))?;
+        Ok(EtcFiles { mounts })
+    }
+
+    /// The mount for /proc/sys/kernel/random/boot_id, to be attached before its content is known.
+    pub(crate) fn boot_id(&self) -> &OwnedFd {
+        &self.boot_id.mount
     }
 }
 

@@ -8,7 +8,7 @@
 use std::{
     convert::Infallible,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -45,7 +45,7 @@ use crate::{
     child::{self, Child},
     console::log,
     first_process::FirstProcess,
-    launch::{self, Launch, refused},
+    launch::{self, Entry, Launch, refused},
     sys,
 };
 
@@ -92,7 +92,8 @@ async fn run(agent: &Arc<Agent>, start: ExecStart, input: Streaming<ExecInput>, 
     let launched = async {
         launch::check(&spec)?;
         let state = agent.configured().map_err(|status| not_running(status.message()))?;
-        let oom_kills = cgroup::out_of_memory_kills();
+        // Before the main process there was nothing to be killed.
+        let oom_kills = if start.main { 0 } else { cgroup::out_of_memory_kills() };
         let process = Process::start(agent, &state, &spec, start.main).await?;
         Ok::<_, ExecRefused>((process, oom_kills))
     };
@@ -160,6 +161,17 @@ struct ChildEnds {
     stdin: OwnedFd,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+}
+
+impl ChildEnds {
+    /// Standard input, output and error: those that are missing are the first.
+    fn as_fds(&self) -> [BorrowedFd<'_>; 3] {
+        [
+            self.stdin.as_fd(),
+            self.stdout.as_ref().unwrap_or(&self.stdin).as_fd(),
+            self.stderr.as_ref().unwrap_or(&self.stdin).as_fd(),
+        ]
+    }
 }
 
 /// Both ends of all streams of a process.
@@ -278,15 +290,23 @@ impl Process {
         };
         let (report, reporter) =
             pipe_with(PipeFlags::CLOEXEC).map_err(|error| resources("make a pipe")(error.into()))?;
-        let ends = &streams.child;
+        let ends = streams.child.as_fds();
+        if let (true, Some(founder)) = (main, state.take_founder()) {
+            let child = founder.become_main(spec, ends, reporter.as_fd()).await;
+            let child = child.map_err(resources("tell the main process what it is"))?;
+            return Self::started(state, child, None, streams, (report, reporter)).await;
+        }
+        let [stdin, stdout, stderr] = ends;
         let launch = Launch {
             spec,
             hostname: &state.hostname,
-            spaces: &state.spaces,
-            boot_id: main.then_some(&state.boot_id),
-            stdin: ends.stdin.as_fd(),
-            stdout: ends.stdout.as_ref().unwrap_or(&ends.stdin).as_fd(),
-            stderr: ends.stderr.as_ref().unwrap_or(&ends.stdin).as_fd(),
+            entry: match main {
+                true => Entry::AfterFounder(&state.spaces),
+                false => Entry::Enter(&state.spaces),
+            },
+            stdin,
+            stdout,
+            stderr,
             report: reporter.as_fd(),
         };
         let forked = match (&first, &group) {
@@ -307,6 +327,18 @@ impl Process {
             }
             Err(error) => return Err(resources("fork")(error)),
         };
+        Self::started(state, child, group, streams, (report, reporter)).await
+    }
+
+    /// Waits for the new process's report; without a `group` it is the main process.
+    async fn started(
+        state: &BoxState,
+        child: Arc<Child>,
+        group: Option<ExecutionGroup>,
+        streams: Streams,
+        (report, reporter): (OwnedFd, OwnedFd),
+    ) -> Result<Self, ExecRefused> {
+        let resources = |what: &'static str| move |error: io::Error| refused(Reason::Resources, what, &error);
         drop(reporter);
         let Streams {
             child: ends,
@@ -330,11 +362,11 @@ impl Process {
             return Err(ExecRefused::decode(refusal)
                 .unwrap_or_else(|error| refused(Reason::Resources, "read a refusal", &io::Error::other(error))));
         }
-        if main {
-            state.set_first(Some(FirstProcess {
+        if group.is_none() {
+            state.set_first(FirstProcess {
                 child: Arc::clone(&child),
                 idle: false,
-            }));
+            });
         }
         Ok(Process {
             child,

@@ -9,13 +9,11 @@ use std::{
 
 use rustix::{
     fs::CWD,
-    mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, move_mount, unmount},
-    thread::{
-        LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces, set_name,
-    },
+    mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount},
+    thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces},
 };
 
-use crate::{cgroup, child::Child, spaces::Spaces, sys};
+use crate::{child::Child, rootfs::BOOT_ID, spaces::Spaces, sys};
 
 /// Process 1 of the box.
 #[derive(Debug)]
@@ -40,15 +38,17 @@ impl FirstProcess {
     }
 }
 
-/// What a first process does in the box before anything else: the views of the
-/// kernel that depend on its PID namespace.
+/// Moves this process, the first of a PID namespace, into a box whose founder has ended without
+/// having become the main process: the box's view of the processes is made anew.
 ///
 /// # Errors
-/// When they can't be mounted, with what was tried.
-pub(crate) fn enter_as_first(spaces: &Spaces, boot_id: &OwnedFd) -> Result<(), (&'static str, io::Error)> {
+/// When it can't be, with what was tried.
+pub(crate) fn enter_after_founder(spaces: &Spaces) -> Result<(), (&'static str, io::Error)> {
     spaces.enter().map_err(|error| ("enter the box", error))?;
-    // A main process that was refused may have left one for a namespace that is gone.
-    let _ = unmount("/proc", UnmountFlags::DETACH);
+    let path = format!("/proc/{BOOT_ID}");
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let boot_id = open_tree(CWD, &path, flags).map_err(|error| ("open the boot id", error.into()))?;
+    unmount("/proc", UnmountFlags::DETACH).map_err(|error| ("unmount /proc", error.into()))?;
     mount(
         "proc",
         "/proc",
@@ -57,49 +57,6 @@ pub(crate) fn enter_as_first(spaces: &Spaces, boot_id: &OwnedFd) -> Result<(), (
         None,
     )
     .map_err(|error| ("mount /proc", error.into()))?;
-    // A mount moves once: after a main process that was refused, the next one sees the
-    // kernel's own boot id.
-    let _ = move_mount(
-        boot_id,
-        "",
-        CWD,
-        "/proc/sys/kernel/random/boot_id",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    );
-    Ok(())
-}
-
-/// Starts process 1 of an idle box.
-pub(crate) fn start_idle(spaces: &Spaces, boot_id: &OwnedFd) -> Result<FirstProcess, io::Error> {
-    let group = cgroup::open_box()?;
-    let (receive, send) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    match sys::fork(true, Some(group.as_fd()))? {
-        sys::Fork::Child => {
-            let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
-            if let Err((step, error)) = enter_as_first(spaces, boot_id) {
-                let _ = rustix::io::write(&send, format!("{step}: {error}").as_bytes());
-                sys::exit(1);
-            }
-            let _ = set_name(c"boxlite-init");
-            let _ = sys::set_command_line(c"boxlite-init");
-            let _ = rustix::process::setsid();
-            sys::close_all_except(&[]);
-            sys::reap_forever()
-        }
-        sys::Fork::Parent(pid, pidfd) => {
-            drop(send);
-            let child = Child::adopt(pid, pidfd)?;
-            // Ends when the child has closed everything: it depends on nothing that could block.
-            let mut report = Vec::new();
-            io::Read::read_to_end(&mut std::fs::File::from(receive), &mut report)?;
-            if report.is_empty() {
-                Ok(FirstProcess {
-                    child: Arc::new(child),
-                    idle: true,
-                })
-            } else {
-                Err(io::Error::other(String::from_utf8_lossy(&report).into_owned()))
-            }
-        }
-    }
+    let from = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&boot_id, "", CWD, &path, from).map_err(|error| ("cover the kernel's boot id", error.into()))
 }

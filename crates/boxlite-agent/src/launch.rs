@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd},
         unix::ffi::{OsStrExt as _, OsStringExt as _},
     },
     path::{Path, PathBuf},
@@ -37,15 +37,24 @@ const USER_FILE_BYTES: u64 = 8 << 20;
 pub(crate) struct Launch<'a> {
     pub(crate) spec: &'a ProcessSpec,
     pub(crate) hostname: &'a str,
-    pub(crate) spaces: &'a Spaces,
-    /// Set for process 1 of the box.
-    pub(crate) boot_id: Option<&'a OwnedFd>,
+    pub(crate) entry: Entry<'a>,
     pub(crate) stdin: BorrowedFd<'a>,
     pub(crate) stdout: BorrowedFd<'a>,
     pub(crate) stderr: BorrowedFd<'a>,
     /// Where the process's number in the box goes, and an [`ExecRefused`] if it comes to
     /// that. Closed by the start of the program.
     pub(crate) report: BorrowedFd<'a>,
+}
+
+/// How a new process comes to be in the box.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Entry<'a> {
+    /// It is there.
+    Inside,
+    /// It has still to go there.
+    Enter(&'a Spaces),
+    /// As the first, in the place of one that could not become the main process.
+    AfterFounder(&'a Spaces),
 }
 
 /// A refusal with what was tried and what the kernel said.
@@ -107,12 +116,15 @@ impl Launch<'_> {
         let number = rustix::process::getpid().as_raw_nonzero().get();
         rustix::io::write(self.report, &number.to_ne_bytes())
             .map_err(|error| internal("report the process's number")(error.into()))?;
-        fs::write("/proc/self/oom_score_adj", "0").map_err(internal("set oom_score_adj"))?;
-        match self.boot_id {
-            Some(boot_id) => {
-                first_process::enter_as_first(self.spaces, boot_id).map_err(|(what, error)| internal(what)(error))?
+        if !matches!(self.entry, Entry::Inside) {
+            fs::write("/proc/self/oom_score_adj", "0").map_err(internal("set oom_score_adj"))?;
+        }
+        match self.entry {
+            Entry::Inside => {}
+            Entry::Enter(spaces) => spaces.enter().map_err(internal("enter the box"))?,
+            Entry::AfterFounder(spaces) => {
+                first_process::enter_after_founder(spaces).map_err(|(what, error)| internal(what)(error))?;
             }
-            None => self.spaces.enter().map_err(internal("enter the box"))?,
         }
         setsid().map_err(|error| internal("start a session")(error.into()))?;
         if self.spec.tty {

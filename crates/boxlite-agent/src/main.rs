@@ -23,6 +23,7 @@ mod entropy;
 mod etc;
 mod execution;
 mod first_process;
+mod founder;
 mod launch;
 mod metrics;
 mod network;
@@ -80,6 +81,7 @@ async fn serve(agent: Arc<Agent>) {
         Err(error) => log!("{error}"),
     }
     log!("waiting for the host");
+    let calls = GuestServer::with_interceptor(Service::new(Arc::clone(&agent)), RequireVersion::default());
     let mut failures: u32 = 0;
     let device = port::Device::open(AGENT_PORT_NAME).await;
     while !agent.is_ending() {
@@ -102,16 +104,12 @@ async fn serve(agent: Arc<Agent>) {
         }
         failures = 0;
         device.forget();
-        let routes = tonic::service::Routes::new(GuestServer::with_interceptor(
-            Service::new(Arc::clone(&agent)),
-            RequireVersion::default(),
-        ));
         let gone = async {
             agent.ended().await;
             tokio::time::sleep(FAREWELL).await;
         };
         tokio::select! {
-            served = transport::serve_until(port, routes, agent.ended()) => {
+            served = transport::serve_until(port, calls.clone(), agent.ended()) => {
                 if let (Err(error), false) = (served, agent.is_ending()) {
                     log!("the host's stream broke: {error}");
                 }

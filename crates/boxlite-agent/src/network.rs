@@ -132,6 +132,8 @@ pub(crate) struct Interfaces {
     devices: Vec<(String, [u8; 6])>,
     /// What the only one has already.
     preset: Option<Addresses>,
+    /// Any IPv4 socket, through which interfaces are changed.
+    socket: Option<OwnedFd>,
 }
 
 impl Interfaces {
@@ -152,6 +154,7 @@ impl Interfaces {
                 }
             }
             interfaces.preset = interfaces.take_usual_addresses(&socket);
+            interfaces.socket = Some(socket);
         }
         interfaces
     }
@@ -171,7 +174,10 @@ impl Interfaces {
             })
             .collect();
         devices.sort();
-        Interfaces { devices, preset: None }
+        Interfaces {
+            devices,
+            ..Interfaces::default()
+        }
     }
 
     /// Gives the only interface the addresses that it will have, unless the host is unusual.
@@ -202,8 +208,15 @@ impl Interfaces {
         let (name, mac) = self.find(plan.mac).ok_or_else(|| NetworkError::NoInterface {
             mac: network.mac.clone(),
         })?;
-        let socket = socket().map_err(change(name, "open a socket"))?;
-        let apply = |step, request| sys::change_interface(&socket, name, request).map_err(change(name, step));
+        let opened;
+        let socket = match &self.socket {
+            Some(socket) => socket,
+            None => {
+                opened = socket().map_err(change(name, "open a socket"))?;
+                &opened
+            }
+        };
+        let apply = |step, request| sys::change_interface(socket, name, request).map_err(change(name, step));
         if *mac != plan.mac {
             apply("set the Ethernet address", InterfaceChange::Mac(plan.mac))?;
         }
@@ -212,7 +225,7 @@ impl Interfaces {
             Some(_) => apply("bring down", InterfaceChange::Down)?,
             None => {}
         }
-        plan.addresses.apply(&socket, name)
+        plan.addresses.apply(socket, name)
     }
 }
 

@@ -1,50 +1,43 @@
 //! The box's root file system: the image below, the box's disk above, and all that is
-//! mounted into it. Runs in a child that gets namespaces of its own for it.
+//! mounted into it. Put together by the founder of the box, in namespaces of its own.
 
 use std::{
     fs, io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{MetadataExt as _, chown},
-    },
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use boxlite_protocol::guest::Volume;
+use boxlite_protocol::{BLANK_DISK_SERIAL, ROOTFS_SERIAL, guest::ConfigureRequest};
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
-    mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, mount_move, move_mount, unmount},
-    process::{chdir, chroot, umask},
+    fs::{CWD, Mode, OFlags, openat, syncfs},
+    mount::{
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
+        move_mount, open_tree, unmount,
+    },
+    process::{chroot, fchdir, umask},
     system::sethostname,
 };
 
 use crate::{
-    etc::{EtcFiles, Replace},
+    devices,
+    disks::{Disks, FindDiskError},
+    etc::{EtcFiles, Replace, Workshop},
     spaces::Namespaces,
-    volumes,
+    sys, volumes,
 };
 
 const LOWER: &str = "/run/rootfs";
 const DISK: &str = "/run/disk";
 const MERGED: &str = "/run/box";
-/// Where the layers are put together.
-pub(crate) const LAYERS: [&str; 3] = [LOWER, DISK, MERGED];
-/// Where the box's /dev and /sys wait for its root.
-pub(crate) const VIEW_OF_DEVICES: &str = "/run/dev";
-pub(crate) const VIEW_OF_KERNEL: &str = "/run/sys";
-
-/// What the child is to mount.
-pub(crate) struct Assembly<'a> {
-    /// Prepared, and without a box yet.
-    pub(crate) namespaces: &'a Namespaces,
-    pub(crate) rootfs_device: PathBuf,
-    pub(crate) disk_device: PathBuf,
-    pub(crate) hostname: &'a str,
-    pub(crate) etc: &'a EtcFiles,
-    pub(crate) volume_dirs: &'a [String],
-    /// From [`volumes::plan`].
-    pub(crate) volumes: &'a [Volume],
-}
+/// Where the box's root is in the layers: the first block of every image's file system leads
+/// there and nowhere else, so that it can be mounted before it is known which image it is.
+const ROOT_IN_LAYERS: &str = "/run/box/rootfs";
+/// Where the box's /dev, /sys and /proc wait for its root.
+const VIEW_OF_DEVICES: &str = "/run/dev";
+const VIEW_OF_KERNEL: &str = "/run/sys";
+const VIEW_OF_PROCESSES: &str = "/run/proc";
+/// What programs in the box take for its boot id.
+pub(crate) const BOOT_ID: &str = "sys/kernel/random/boot_id";
 
 /// Why the root file system could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +46,8 @@ pub(crate) enum AssembleError {
     Step { step: String, source: io::Error },
     #[error(transparent)]
     Volume(#[from] volumes::VolumeError),
+    #[error(transparent)]
+    Disk(#[from] FindDiskError),
 }
 
 fn step<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> AssembleError {
@@ -62,72 +57,174 @@ fn step<E: Into<io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Assemb
     }
 }
 
-impl Assembly<'_> {
-    /// Moves this process, a forked child in the box's control group, into the box's
-    /// namespaces and gives them the box's root.
-    pub(crate) fn build(&self) -> Result<(), AssembleError> {
-        self.namespaces.enter().map_err(step("enter the box's namespaces"))?;
+/// What of a box's root is there before it is known which box it is.
+#[derive(Debug)]
+pub(crate) struct Site {
+    etc: Workshop,
+    views: Views,
+    devices: MachineDevices,
+    /// The image's root file system and a disk on which nothing was ever written are laid over
+    /// each other.
+    is_laid: bool,
+}
+
+impl Site {
+    /// Gives this process, the first of a PID namespace and in the box's control group, the
+    /// box's other namespaces, and mounts in them what every box has.
+    ///
+    /// In the machine of a template there is a blank disk. Its file system and the image's are
+    /// mounted then, although neither is the box's yet: the blank disk is a copy in every
+    /// machine, and of the image only the block has been read that all images share.
+    pub(crate) fn prepare(disks: &Disks) -> Result<Self, AssembleError> {
+        let etc = Workshop::open().map_err(step("make the box's own files"))?;
+        sys::unshare(Namespaces::FLAGS).map_err(step("make namespaces"))?;
         umask(Mode::empty());
-        if !self.hostname.is_empty() {
-            sethostname(self.hostname.as_bytes()).map_err(step(format!("set the host name {:?}", self.hostname)))?;
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+            .map_err(step("make mounts private"))?;
+        let views = [VIEW_OF_DEVICES, VIEW_OF_KERNEL, VIEW_OF_PROCESSES];
+        for dir in [LOWER, DISK, MERGED].into_iter().chain(views) {
+            fs::create_dir_all(dir).map_err(step("create folders"))?;
         }
-        self.mount_layers()?;
-        let views = Views::open().map_err(step("open the prepared /dev and /sys"))?;
+        devices::create(VIEW_OF_DEVICES.as_ref()).map_err(step("fill /dev"))?;
+        mount_views(&etc)?;
+        let devices = MachineDevices::hide().map_err(step("hide the machine's devices"))?;
+        let laid = (disks.find(ROOTFS_SERIAL), disks.find(BLANK_DISK_SERIAL));
+        if let (Ok(rootfs), Ok(blank)) = &laid {
+            mount_rootfs(&devices.path(rootfs))?;
+            lay(&devices.path(blank))?;
+            // What the machine remembers of the disk and what is on it are to be the same.
+            let disk = openat(
+                CWD,
+                DISK,
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .map_err(step("open the blank disk"))?;
+            syncfs(&disk).map_err(step("write out the blank disk"))?;
+            drop(disk);
+            hide_layers()?;
+        }
+        Ok(Site {
+            etc,
+            views: Views::open().map_err(step("open the prepared /dev, /sys and /proc"))?,
+            devices,
+            is_laid: matches!(laid, (Ok(_), Ok(_))),
+        })
+    }
+
+    /// Makes this process's root the box's.
+    pub(crate) fn build(self, request: &ConfigureRequest, disks: &Disks) -> Result<(), AssembleError> {
+        let hostname = &request.hostname;
+        if !hostname.is_empty() {
+            sethostname(hostname.as_bytes()).map_err(step(format!("set the host name {hostname:?}")))?;
+        }
+        let is_laid =
+            self.is_laid && request.rootfs_serial == ROOTFS_SERIAL && request.disk_serial == BLANK_DISK_SERIAL;
+        if !is_laid {
+            // Over what may have been laid before, which nobody uses then.
+            mount_rootfs(&self.devices.path(&disks.find(&request.rootfs_serial)?))?;
+            lay(&self.devices.path(&disks.find(&request.disk_serial)?))?;
+            hide_layers()?;
+        }
+        let etc = self.etc.fill(request).map_err(step("fill the box's own files"))?;
         enter_root().map_err(step("make the box's root file system the root"))?;
-        views.attach()?;
-        self.mount_etc()?;
-        for dir in self.volume_dirs {
+        self.views.attach()?;
+        mount_etc(&etc)?;
+        for dir in &request.volume_dirs {
             create_dirs(Path::new(dir)).map_err(step(format!("create the image's volume {dir:?}")))?;
         }
-        volumes::attach(self.volumes)?;
-        Ok(())
-    }
-
-    fn mount_layers(&self) -> Result<(), AssembleError> {
-        mount(&self.rootfs_device, LOWER, "erofs", MountFlags::RDONLY, None)
-            .map_err(step("mount the image's root file system (erofs)"))?;
-        // The disk is as large as its maker made it: nothing is to be written into it
-        // in the background for tables that may never be used.
-        mount(
-            &self.disk_device,
-            DISK,
-            "ext4",
-            MountFlags::NOATIME,
-            Some(c"discard,noinit_itable"),
-        )
-        .map_err(step("mount the box's disk (ext4)"))?;
-        let upper = Path::new(DISK).join("upper");
-        if !upper.exists() {
-            create_upper(&upper).map_err(step("prepare the box's disk"))?;
-        }
-        // Without redirects, rename(2) of the image's directories would fail.
-        mount(
-            "overlay",
-            MERGED,
-            "overlay",
-            MountFlags::empty(),
-            Some(c"lowerdir=/run/rootfs,upperdir=/run/disk/upper,workdir=/run/disk/work,redirect_dir=on,xino=auto"),
-        )
-        .map_err(step("lay the disk over the image (overlay)"))
-    }
-
-    fn mount_etc(&self) -> Result<(), AssembleError> {
-        for (target, file, replace) in &self.etc.mounts {
-            let path = Path::new(target);
-            if *replace == Replace::WhenUnset && !is_unset(path) {
-                continue;
-            }
-            volumes::create_file(path).map_err(step(format!("create {target}")))?;
-            attach(file, target).map_err(step(format!("mount {target}")))?;
-        }
+        volumes::attach(&volumes::plan(&request.volumes)?)?;
         Ok(())
     }
 }
 
+/// The machine's own devices, which are not in the box's mount namespace.
+#[derive(Debug)]
+struct MachineDevices(OwnedFd);
+
+impl MachineDevices {
+    /// Takes them out of this process's mount namespace, in which [`VIEW_OF_PROCESSES`] is.
+    fn hide() -> io::Result<Self> {
+        let dev = openat(
+            CWD,
+            "/dev",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        unmount("/dev", UnmountFlags::DETACH)?;
+        Ok(MachineDevices(dev))
+    }
+
+    /// A path by which mount(2) finds the device with the kernel's name `name`.
+    fn path(&self, name: &str) -> PathBuf {
+        format!("{VIEW_OF_PROCESSES}/self/fd/{}/{name}", self.0.as_raw_fd()).into()
+    }
+}
+
+/// Takes the layers out of this mount namespace. The overlay holds on to them.
+fn hide_layers() -> Result<(), AssembleError> {
+    for path in [DISK, LOWER] {
+        unmount(path, UnmountFlags::DETACH).map_err(step("hide the layers of the root file system"))?;
+    }
+    Ok(())
+}
+
+/// The box's views of the kernel, instead of the agent's.
+fn mount_views(etc: &Workshop) -> Result<(), AssembleError> {
+    for path in ["/sys/fs/cgroup", "/sys", "/proc"] {
+        unmount(path, UnmountFlags::DETACH).map_err(step("unmount the agent's views"))?;
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("sysfs", VIEW_OF_KERNEL, "sysfs", flags, None).map_err(step("mount /sys"))?;
+    let groups = format!("{VIEW_OF_KERNEL}/fs/cgroup");
+    mount("cgroup2", groups, "cgroup2", flags, None).map_err(step("mount /sys/fs/cgroup"))?;
+    mount("proc", VIEW_OF_PROCESSES, "proc", flags, None).map_err(step("mount /proc"))?;
+    let boot_id = format!("{VIEW_OF_PROCESSES}/{BOOT_ID}");
+    attach(etc.boot_id(), &boot_id).map_err(step("cover the kernel's boot id"))
+}
+
+fn mount_rootfs(device: &Path) -> Result<(), AssembleError> {
+    mount(device, LOWER, "erofs", MountFlags::RDONLY, None).map_err(step("mount the image's root file system (erofs)"))
+}
+
+/// Mounts a disk and lays it over the image.
+fn lay(disk: &Path) -> Result<(), AssembleError> {
+    // The disk is as large as its maker made it: nothing is to be written into it, or read from
+    // it, in the background for tables that may never be used.
+    let options = c"discard,noinit_itable,no_prefetch_block_bitmaps";
+    mount(disk, DISK, "ext4", MountFlags::NOATIME, Some(options)).map_err(step("mount the box's disk (ext4)"))?;
+    for dir in ["upper", "work"] {
+        create_dirs(&Path::new(DISK).join(dir)).map_err(step("prepare the box's disk"))?;
+    }
+    // Without redirects, rename(2) of the image's directories would fail.
+    mount(
+        "overlay",
+        MERGED,
+        "overlay",
+        MountFlags::empty(),
+        Some(c"lowerdir=/run/rootfs,upperdir=/run/disk/upper,workdir=/run/disk/work,redirect_dir=on,xino=auto"),
+    )
+    .map_err(step("lay the disk over the image (overlay)"))
+}
+
+fn mount_etc(etc: &EtcFiles) -> Result<(), AssembleError> {
+    for (target, file, replace) in &etc.mounts {
+        let path = Path::new(target);
+        if *replace == Replace::WhenUnset && !is_unset(path) {
+            continue;
+        }
+        volumes::create_file(path).map_err(step(format!("create {target}")))?;
+        attach(file, target).map_err(step(format!("mount {target}")))?;
+    }
+    Ok(())
+}
+
 /// The prepared mounts that every box has, at hand when their paths are no longer.
+#[derive(Debug)]
 struct Views {
     devices: OwnedFd,
     kernel: OwnedFd,
+    processes: OwnedFd,
 }
 
 impl Views {
@@ -136,20 +233,25 @@ impl Views {
         Ok(Views {
             devices: open(VIEW_OF_DEVICES)?,
             kernel: open(VIEW_OF_KERNEL)?,
+            processes: open(VIEW_OF_PROCESSES)?,
         })
     }
 
-    /// Moves them into this process's root, and leaves a place for /proc.
+    /// Moves them into this process's root.
     fn attach(&self) -> Result<(), AssembleError> {
-        for dir in ["/proc", "/sys", "/dev"] {
-            create_dirs(Path::new(dir)).map_err(step(format!("create {dir}")))?;
+        for (view, target) in [
+            (&self.processes, "/proc"),
+            (&self.kernel, "/sys"),
+            (&self.devices, "/dev"),
+        ] {
+            create_dirs(Path::new(target)).map_err(step(format!("create {target}")))?;
+            attach(view, target).map_err(step(format!("mount {target}")))?;
         }
-        attach(&self.kernel, "/sys").map_err(step("mount /sys"))?;
-        attach(&self.devices, "/dev").map_err(step("mount /dev"))
+        Ok(())
     }
 }
 
-fn attach(file: &OwnedFd, target: &str) -> io::Result<()> {
+fn attach(file: impl AsFd, target: &str) -> io::Result<()> {
     move_mount(
         file,
         "",
@@ -168,36 +270,17 @@ fn is_unset(path: &Path) -> bool {
     }
 }
 
-/// The upper directory is what the merged root shows of itself: it gets the looks of
-/// the image's root.
-fn create_upper(upper: &Path) -> io::Result<()> {
-    let image = fs::metadata(LOWER)?;
-    let work = upper.with_file_name("work");
-    if !work.exists() {
-        fs::create_dir(&work)?;
-    }
-    // Renamed into place: a start that was cut off here must find nothing half-made.
-    let new = upper.with_file_name("upper.new");
-    if !new.exists() {
-        fs::create_dir(&new)?;
-    }
-    chown(&new, Some(image.uid()), Some(image.gid()))?;
-    fs::set_permissions(&new, image.permissions())?;
-    fs::File::open(&new)?.set_modified(image.modified()?)?;
-    fs::rename(&new, upper)
-}
-
-/// Puts the merged root over this process's root, out of which no path leads then.
+/// Puts the box's root over this process's root, out of which no path leads then.
 fn enter_root() -> io::Result<()> {
-    chdir(MERGED)?;
-    // The overlay holds on to its layers. Nothing of the machine's own file systems
-    // stays in the box's mount namespace.
-    for path in [DISK, LOWER, "/dev"] {
-        unmount(path, UnmountFlags::DETACH)?;
-    }
-    mount_move(".", "/")?;
+    let root = open_tree(
+        CWD,
+        ROOT_IN_LAYERS,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )?;
+    unmount(MERGED, UnmountFlags::DETACH)?;
+    attach(&root, "/")?;
+    fchdir(&root)?;
     chroot(".")?;
-    chdir("/")?;
     Ok(())
 }
 

@@ -62,6 +62,18 @@ pub(crate) fn fork(new_pid_namespace: bool, cgroup: Option<BorrowedFd<'_>>) -> i
     }
 }
 
+/// Has the C library take memory from the kernel in pieces of `bytes`, now and later, and keep
+/// it (mallopt(3)).
+pub(crate) fn take_memory_ahead(bytes: c_int) {
+    // SAFETY: both parameters take any number; no other thread allocates meanwhile.
+    unsafe {
+        libc::mallopt(libc::M_TOP_PAD, bytes);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
+    }
+    // Larger than what is free, so that the kernel is asked.
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(64 << 10)));
+}
+
 /// Watches `fd`, which must not block, for being ready.
 pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd gives the same open descriptor for as long as it lives, and the

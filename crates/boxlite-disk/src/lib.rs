@@ -37,10 +37,12 @@ mod inode;
 mod journal;
 mod layout;
 mod superblock;
+mod unused;
 
 pub use allocation::allocated_bytes;
 pub use format::{FormatError, FormatOptions, format};
 pub use layout::{LARGEST_FILESYSTEM_BYTES, SMALLEST_FILESYSTEM_BYTES};
+pub use unused::unused_bytes;
 
 /// The virtual size of every disk of every machine, whatever file system is on it. One size for
 /// all of them, so that a machine that was saved with one disk can go on with another; the files

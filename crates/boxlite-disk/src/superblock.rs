@@ -37,7 +37,7 @@ mod read_only_compatible {
     pub(super) const METADATA_CSUM: u32 = 0x400;
 }
 
-const MAGIC: u16 = 0xef53;
+pub(crate) const MAGIC: u16 = 0xef53;
 const CLEAN: u16 = 1;
 /// On an error: log it and go on, as mke2fs has it.
 const ERRORS_CONTINUE: u16 = 1;

@@ -24,6 +24,10 @@ pub struct MachineSpec {
     pub rootfs: Option<Disk>,
     /// The box's own disk.
     pub disk: Option<Disk>,
+    /// A disk on which nothing was written yet. Only machines of templates have one, and those
+    /// that go on from such: the new box's disk takes its place.
+    #[serde(default)]
+    pub blank: Option<Disk>,
     /// Folders and files of the host, in the order of the guest's devices: at most
     /// [`MAX_SHARES`](crate::qemu::MAX_SHARES).
     #[serde(default)]

@@ -45,6 +45,14 @@ pub const AGENT_PORT_NAME: &str = "boxlite.agent";
 pub const USUAL_ADDRESS_CIDR: &str = "10.0.2.15/24";
 /// The gateway of [`USUAL_ADDRESS_CIDR`].
 pub const USUAL_GATEWAY: &str = "10.0.2.2";
+/// The serial number of the disk with the image's root file system.
+pub const ROOTFS_SERIAL: &str = "rootfs";
+/// The serial number of the box's own disk, with whatever was written to it.
+pub const DISK_SERIAL: &str = "disk";
+/// The serial number of a disk on which no box has written anything yet. Only machines of
+/// templates, and machines that go on from one, have it: its file system is mounted in the
+/// template, and a new box's disk takes its place when it is the same, byte for byte.
+pub const BLANK_DISK_SERIAL: &str = "blank";
 /// The word on the kernel's command line that makes the agent power off at once,
 /// so that a start of kernel and agent proves that an accelerator works.
 pub const PROBE_PARAMETER: &str = "boxlite.probe=1";

@@ -2,6 +2,7 @@
 //! how connections are made.
 
 use std::{
+    convert::Infallible,
     io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -10,6 +11,10 @@ use std::{
 #[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use hyper::{
+    Request, Response,
+    body::{Body, Incoming},
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -62,15 +67,21 @@ pub fn client_builder() -> h2::client::Builder {
 }
 
 /// Serves the calls of one connection until it ends; the streams of calls that are
-/// still running then are reset.
+/// still running then are reset. `calls` is a generated server, or several behind
+/// [`Routes`](tonic::service::Routes).
 ///
 /// # Errors
 /// What ended the connection, if not the peer in good order.
-pub async fn serve<S>(stream: S, routes: tonic::service::Routes) -> Result<(), hyper::Error>
+pub async fn serve<S, C, B>(stream: S, calls: C) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    C::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    serve_until(stream, routes, std::future::pending()).await
+    serve_until(stream, calls, std::future::pending()).await
 }
 
 /// As [`serve`], but when `end` is ready no more calls are taken, and the connection
@@ -78,17 +89,18 @@ where
 ///
 /// # Errors
 /// What ended the connection, if not one of the two ends in good order.
-pub async fn serve_until<S>(
-    stream: S,
-    routes: tonic::service::Routes,
-    end: impl Future<Output = ()>,
-) -> Result<(), hyper::Error>
+pub async fn serve_until<S, C, B>(stream: S, calls: C, end: impl Future<Output = ()>) -> Result<(), hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: tower::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    C::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let connection = server_builder().serve_connection(
         TokioIo::new(stream),
-        hyper_util::service::TowerToHyperService::new(routes),
+        hyper_util::service::TowerToHyperService::new(calls),
     );
     let mut connection = std::pin::pin!(connection);
     tokio::select! {

@@ -32,6 +32,10 @@ pub struct LaunchConfig {
     pub box_dir: PathBuf,
     /// The machine.
     pub machine: MachineSpec,
+    /// The disk is formatted as [`Templates::blank`] and was never used: a template's, which is
+    /// mounted already, may take its place.
+    #[serde(default)]
+    pub disk_is_blank: bool,
     /// What the start begins with.
     #[serde(default)]
     pub start_from: StartFrom,

@@ -76,6 +76,7 @@ async fn make(config: &TemplateConfig) -> Result<TemplateResult, String> {
                 .unwrap_or(default_start_timeout_ms(choice.accelerator)),
         ),
         disk_bytes: config.templates.disk_bytes,
+        blank: &config.templates.blank,
     };
     match template::make(options).await {
         Ok(_) => Ok(TemplateResult::Made {

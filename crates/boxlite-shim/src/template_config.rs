@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use boxlite_machine::MachineSpec;
+use boxlite_machine::qemu::template::BlankDisks;
 use serde::{Deserialize, Serialize};
 
 /// The argument with which the supervisor's binary makes a template instead: it reads a
@@ -18,6 +19,8 @@ pub struct Templates {
     pub dir: PathBuf,
     /// The size of every disk of every machine, in bytes.
     pub disk_bytes: u64,
+    /// What the disks of a template's machine are copies of.
+    pub blank: BlankDisks,
     /// After a cold start of a shape without a template, have one made.
     pub make: bool,
 }

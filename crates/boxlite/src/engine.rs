@@ -102,6 +102,7 @@ fn probe_spec(home: &Path, bundle: &Bundle, accelerator: Accelerator) -> Machine
         kernel_args_extra: Vec::new(),
         rootfs: None,
         disk: None,
+        blank: None,
         shares: Vec::new(),
         network: NetworkSpec::None,
         console_log: ConsoleLog {

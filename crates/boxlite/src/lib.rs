@@ -145,6 +145,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod blank;
 mod bundle;
 mod client;
 mod clock;

@@ -8,15 +8,17 @@ use boxlite_disk::DISK_DEVICE_BYTES;
 use boxlite_machine::qemu::MAX_SHARES;
 use boxlite_machine::qemu::template::{self, Template};
 use boxlite_machine::{ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, Share};
+use boxlite_protocol::{DISK_SERIAL, ROOTFS_SERIAL};
 use boxlite_shim::{TemplateConfig, TemplateResult};
 use boxlite_store::Home;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use crate::blank::blank_disks;
 use crate::engine;
 use crate::error::{StateError, TemplateCreateError, TemplateListError, TemplateRemoveError};
-use crate::launch::machine::{CONSOLE_LOG_BYTES, CONSOLE_LOG_NAME, DISK_SERIAL, ROOTFS_SERIAL};
+use crate::launch::machine::{CONSOLE_LOG_BYTES, CONSOLE_LOG_NAME};
 use crate::options::{DEFAULT_CPUS, DEFAULT_MEMORY_MIB, MAX_VOLUMES};
 use crate::shared::Shared;
 use crate::survey::allocated;
@@ -119,13 +121,15 @@ pub struct TemplateInfo {
     pub usable: bool,
 }
 
-/// Where a home's templates are, and what a start does about them.
-pub(crate) fn location(home: &Home, make: bool) -> boxlite_shim::Templates {
-    boxlite_shim::Templates {
+/// Where a home's templates are, and what a start does about them. Blocking; writes some hundred
+/// KiB the first time.
+pub(crate) fn location(home: &Home, make: bool) -> Result<boxlite_shim::Templates, StateError> {
+    Ok(boxlite_shim::Templates {
         dir: dir(home),
         disk_bytes: DISK_DEVICE_BYTES,
+        blank: blank_disks(home)?,
         make,
-    }
+    })
 }
 
 /// Removes templates that nothing can start from any more, and what is left of those whose making
@@ -174,7 +178,7 @@ impl Templates {
                         accelerator: wanted,
                         ..machine(home, options, bundle.kernel(), bundle.initramfs())?
                     },
-                    templates: location(home, false),
+                    templates: location(home, false)?,
                     timeout_ms: None,
                     in_background: false,
                 };
@@ -291,6 +295,7 @@ fn machine(
         kernel_args_extra: Vec::new(),
         rootfs: Some(disk(ROOTFS_SERIAL, true)),
         disk: Some(disk(DISK_SERIAL, false)),
+        blank: None,
         shares: (0..(options.volumes as usize).min(MAX_SHARES))
             .map(|place| Share::folder(template::share_tag(place), &dir, true))
             .collect(),

@@ -80,8 +80,13 @@ impl Kit {
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         command.args(match self.accelerator {
             "kvm" => ["-accel", "kvm", "-cpu", "host"],
-            // Without fast string instructions, as boxlite: they are slow under emulation.
-            _ => ["-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max,-erms,-fsrm"],
+            // Without what is slow under emulation, as boxlite.
+            _ => [
+                "-accel",
+                "tcg,thread=multi,tb-size=128",
+                "-cpu",
+                "max,-erms,-fsrm,-smap",
+            ],
         });
         let machine = match self.accelerator {
             "kvm" => "microvm,acpi=off,memory-backend=ram,pit=off,pic=off,rtc=on",

@@ -44,6 +44,7 @@ impl Scene {
             kernel_args_extra: Vec::new(),
             rootfs: None,
             disk: None,
+            blank: None,
             shares: Vec::new(),
             network: NetworkSpec::None,
             console_log: ConsoleLog {

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use crate::spec::{Accelerator, Disk, MachineSpec, NetworkSpec, PortForward, Protocol};
 
 /// microvm without ACPI has this many places for virtio devices, with `ioapic2` too.
-const DEVICE_SLOTS: usize = 8;
+pub(super) const DEVICE_SLOTS: usize = 8;
 /// Shares beside the serial port, two disks and a network card.
 pub const MAX_SHARES: usize = DEVICE_SLOTS - 4;
 /// microvm's limit.
 const MAX_VCPUS: u32 = 255;
 /// Under emulation. A guest that sees fast string instructions copies and clears memory with
-/// them a byte at a time, and each byte is a round of its own here.
-pub(super) const TCG_CPU: &str = "max,-erms,-fsrm";
+/// them a byte at a time, and each byte is a round of its own here. With SMAP its kernel opens and
+/// closes the door to user memory around each access, and each of the two ends a block of
+/// translated code; what it guards is the guest's kernel against the guest.
+pub(super) const TCG_CPU: &str = "max,-erms,-fsrm,-smap";
 /// Name of the virtio-serial port on which the agent listens.
 const AGENT_PORT: &str = "boxlite.agent";
 /// The same port among the engine's devices.
@@ -64,9 +66,10 @@ pub(crate) struct Descriptors {
     pub(crate) console: RawFd,
     pub(crate) agent: RawFd,
     pub(crate) boot: BootDescriptors,
-    /// Of the root file system and the disk, as far as there are such.
+    /// Of the root file system and the disks, as far as there are such.
     pub(crate) rootfs: Option<RawFd>,
     pub(crate) disk: Option<RawFd>,
+    pub(crate) blank: Option<RawFd>,
 }
 
 /// Where the guest's first state comes from.
@@ -137,7 +140,11 @@ pub(crate) fn arguments(
         "-device",
         format!("virtserialport,id={AGENT_DEVICE},chardev=agent,name={AGENT_PORT}"),
     );
-    let disks = [("rootfs", &spec.rootfs, fds.rootfs), ("disk", &spec.disk, fds.disk)];
+    let disks = [
+        ("rootfs", &spec.rootfs, fds.rootfs),
+        ("disk", &spec.disk, fds.disk),
+        ("blank", &spec.blank, fds.blank),
+    ];
     for (set, (id, disk, fd)) in disks.into_iter().enumerate() {
         if let (Some(disk), Some(fd)) = (disk, fd) {
             arguments.disk(id, disk, fd, set)?;
@@ -160,7 +167,13 @@ pub(crate) fn arguments(
             network.push_str(&format!(",hostfwd={}", forwarding_rule(port)?));
         }
         arguments.add("-netdev", network);
-        arguments.device(format!("virtio-net-device,netdev=net,mac={}", mac_address(mac)?));
+        // A machine that goes on from a state would tell its network where it is now; nobody in a
+        // network of its own wants to know, and it takes the guest longer than its first packet.
+        let device = format!(
+            "virtio-net-device,netdev=net,guest_announce=off,mac={}",
+            mac_address(mac)?
+        );
+        arguments.device(device);
     }
     // The agent is given entropy by its host; this is for what the guest runs later.
     if arguments.slots < DEVICE_SLOTS {

@@ -181,6 +181,7 @@ impl Machine {
         };
         let rootfs = disk_fd(FileRole::Rootfs, &spec.rootfs)?;
         let disk = disk_fd(FileRole::Disk, &spec.disk)?;
+        let blank = disk_fd(FileRole::Disk, &spec.blank)?;
         let descriptors = Descriptors {
             qmp: engine_fds.push(qmp_engine),
             console: engine_fds.push(console_engine),
@@ -188,6 +189,7 @@ impl Machine {
             boot,
             rootfs,
             disk,
+            blank,
         };
         let exports: Vec<&Path> = confinement.shares.iter().map(|share| share.export()).collect();
         let sandbox = qemu.sandbox.then_some(SANDBOX);

@@ -4,6 +4,10 @@
 //! (`state`) and what both are good for (`manifest.json`). A machine that starts from it maps
 //! the memory privately, so one file serves any number of them and costs each only the
 //! pages that it writes.
+//!
+//! Where the machine has a place left for it, there is also a disk that no box has written to
+//! (`blank`), as it was when the memory was saved. The guest has it mounted, so a machine can
+//! only go on with a copy of it: that becomes the disk of a new box, or is thrown away.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,13 +15,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::command_line::{MAX_SHARES, TCG_CPU};
+use super::command_line::{DEVICE_SLOTS, MAX_SHARES, TCG_CPU};
 use super::probe::QemuInfo;
 use crate::spec::{Accelerator, MachineSpec, NetworkSpec, Share};
 
 /// Grows by 1 whenever a template of before can't be gone on from: other devices, other
 /// options of the engine, another protocol between agent and host before its first byte.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// How many shares the machines of one shape have.
 const SHARES: [usize; 3] = [0, 1, MAX_SHARES];
 /// A manifest larger than this is not one of ours.
@@ -29,6 +33,10 @@ const MAX_CPU_BYTES: u64 = 16 * 1024;
 const MANIFEST_NAME: &str = "manifest.json";
 const RAM_NAME: &str = "ram";
 const STATE_NAME: &str = "state";
+const BLANK_NAME: &str = "blank";
+/// Places of a machine that has everything but volumes: serial port, root file system, disk,
+/// blank disk, network card.
+const OTHER_DEVICES: usize = 5;
 
 /// Everything that a guest may have seen of its machine before its host said hello. Machines
 /// of one shape may go on from one template.
@@ -64,6 +72,8 @@ pub struct Shape {
     pub network: bool,
     /// Serials of the disks: root file system, the box's own.
     serials: [Option<String>; 2],
+    /// Whether there is a disk on which nothing was written yet.
+    pub blank: bool,
 }
 
 /// One state of one file.
@@ -163,6 +173,7 @@ impl Shape {
             shares,
             network: !matches!(spec.network, NetworkSpec::None),
             serials: [serial(&spec.rootfs), serial(&spec.disk)],
+            blank: spec.disk.is_some() && OTHER_DEVICES + shares <= DEVICE_SLOTS,
         })
     }
 
@@ -268,6 +279,8 @@ pub struct Manifest {
     pub created_at_ms: u64,
     ram: FileIdentity,
     state: FileIdentity,
+    #[serde(default)]
+    blank: Option<FileIdentity>,
 }
 
 /// A template that can be gone on from.
@@ -306,7 +319,7 @@ pub enum OpenError {
 }
 
 impl Template {
-    /// Opens the template in `dir`. Blocking (looks at three files).
+    /// Opens the template in `dir`. Blocking (looks at a few files).
     ///
     /// # Errors
     /// [`OpenError`].
@@ -327,11 +340,10 @@ impl Template {
             dir: dir.to_owned(),
             manifest,
         };
-        let files = [
-            (template.ram(), &template.manifest.ram),
-            (template.state(), &template.manifest.state),
-        ];
-        for (path, then) in files {
+        let manifest = &template.manifest;
+        let blank = manifest.blank.as_ref().map(|blank| (template.blank(), blank));
+        let files = [(template.ram(), &manifest.ram), (template.state(), &manifest.state)];
+        for (path, then) in files.into_iter().chain(blank) {
             let now = FileIdentity::of(&path).map_err(|source| OpenError::Read {
                 path: path.clone(),
                 source,
@@ -375,12 +387,18 @@ impl Template {
     pub(super) fn state(&self) -> PathBuf {
         self.dir.join(STATE_NAME)
     }
+
+    fn blank(&self) -> PathBuf {
+        self.dir.join(BLANK_NAME)
+    }
 }
 
+mod disk;
 mod lock;
 mod make;
 mod sweep;
 
+pub use disk::{BlankDisks, CopyBlankError};
 pub use make::{MakeError, MakeOptions, make};
 pub use sweep::{SweepError, Swept, sweep};
 

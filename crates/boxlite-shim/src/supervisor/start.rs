@@ -224,7 +224,7 @@ impl Start<'_> {
 
         self.enter(Stage::Configure);
         let began = Instant::now();
-        let request = configure_request(config)
+        let request = configure_request(config, spec)
             .map_err(|error| failure::internal(Stage::Configure, "entropy for the guest", &error))?;
         let mut client = agent.client(version.clone());
         let configured = self
@@ -307,7 +307,13 @@ fn micros_since(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-fn configure_request(config: &LaunchConfig) -> std::io::Result<ConfigureRequest> {
+fn configure_request(config: &LaunchConfig, spec: &MachineSpec) -> std::io::Result<ConfigureRequest> {
+    // A new box's disk may have taken the place of the blank one.
+    let own = config.machine.disk.as_ref().map(|disk| &disk.file);
+    let disk_serial = match &spec.blank {
+        Some(blank) if Some(&blank.file) == own => &blank.serial,
+        _ => &config.configure.disk_serial,
+    };
     let mut entropy = vec![0; 64];
     rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())?;
     let configure = &config.configure;
@@ -319,7 +325,7 @@ fn configure_request(config: &LaunchConfig) -> std::io::Result<ConfigureRequest>
         hostname: configure.hostname.clone(),
         machine_id: configure.machine_id.clone(),
         rootfs_serial: configure.rootfs_serial.clone(),
-        disk_serial: configure.disk_serial.clone(),
+        disk_serial: disk_serial.clone(),
         volumes: configure
             .volumes
             .iter()

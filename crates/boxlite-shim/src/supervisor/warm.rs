@@ -74,7 +74,11 @@ impl Start<'_> {
                     _ => Ok(()),
                 };
                 made.map_err(|error| failure::internal(Stage::Prepare, "an empty folder for the machine", &error))?;
-                let spec = Box::new(shape.fill(machine, &blank));
+                let mut spec = Box::new(shape.fill(machine, &blank));
+                let (is_blank, serial) = (self.config.disk_is_blank, &templates.blank.serial);
+                if let Err(error) = template.place_disks(&mut spec, is_blank, serial) {
+                    return Ok(Plan::cold(describe(&error)));
+                }
                 Ok(Plan {
                     begin: Begin::Warm { template, spec },
                     to_make: None,

@@ -97,6 +97,7 @@ impl Scene {
             kernel_args_extra: vec![mark.clone()],
             rootfs: None,
             disk: None,
+            blank: None,
             shares: Vec::new(),
             network: NetworkSpec::None,
             console_log: ConsoleLog {
@@ -112,6 +113,7 @@ impl Scene {
             security: Security::Default,
         };
         let config = LaunchConfig {
+            disk_is_blank: false,
             start_from: boxlite_shim::StartFrom::Kernel,
             box_id: format!("{number:032x}"),
             run_id: format!("run-{number}"),

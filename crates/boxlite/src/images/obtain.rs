@@ -379,6 +379,7 @@ async fn build(
 fn build_options() -> BuildOptions {
     BuildOptions {
         device_bytes: Some(DISK_DEVICE_BYTES),
+        mount_points: true,
         ..BuildOptions::default()
     }
 }

@@ -4,14 +4,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use boxlite_machine::{ConsoleLog, Disk, EngineSpec, MachineSpec, NetworkSpec, PortForward};
+use boxlite_protocol::{DISK_SERIAL, ROOTFS_SERIAL};
 use boxlite_shim::{Configure, HostEntry, LaunchConfig, Network, Process, StartFrom};
 use boxlite_store::BoxRecord;
 
+use crate::blank;
 use crate::bundle::Bundle;
 use crate::client::TemplateUse;
 use crate::config::BoxConfig;
 use crate::engine;
-use crate::error::StartError;
+use crate::error::{StartError, StateError};
 use crate::execution::TerminalSize;
 use crate::handle::StartOptions;
 use crate::launch::volumes;
@@ -24,8 +26,6 @@ pub(crate) const DISK_NAME: &str = "disk";
 pub(crate) const CONSOLE_LOG_NAME: &str = "console.log";
 pub(crate) const RUNTIME_DIR_NAME: &str = "run";
 pub(crate) const CONSOLE_LOG_BYTES: u64 = 1 << 20;
-pub(crate) const ROOTFS_SERIAL: &str = "rootfs";
-pub(crate) const DISK_SERIAL: &str = "disk";
 
 /// The resolver of the engine's user-mode network (machines.md: 10.0.2.0/24).
 const RESOLVER: &str = "10.0.2.3";
@@ -75,6 +75,7 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
             serial: DISK_SERIAL.to_owned(),
             read_only: false,
         }),
+        blank: None,
         shares,
         network,
         console_log: ConsoleLog {
@@ -96,7 +97,10 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
         box_id: id.to_owned(),
         run_id: inputs.run_id.to_owned(),
         machine,
-        start_from: start_from(shared, options.start),
+        // The disk may be missing only for reasons that the start will find out and tell.
+        disk_is_blank: boxlite_disk::unused_bytes(&box_dir.join(DISK_NAME))
+            .is_ok_and(|bytes| bytes == Some(blank::FILESYSTEM_BYTES)),
+        start_from: start_from(shared, options.start)?,
         configure: Configure {
             hostname: config.hostname(id),
             machine_id: id.to_owned(),
@@ -134,14 +138,14 @@ pub(super) fn launch_config(inputs: &Inputs<'_>) -> Result<LaunchConfig, StartEr
 }
 
 /// What a start begins with.
-pub(crate) fn start_from(shared: &Shared, preference: StartPreference) -> StartFrom {
-    match (preference, shared.templates) {
+pub(crate) fn start_from(shared: &Shared, preference: StartPreference) -> Result<StartFrom, StateError> {
+    Ok(match (preference, shared.templates) {
         (StartPreference::Cold, _) => StartFrom::KernelAsAsked,
         (StartPreference::Auto, TemplateUse::Off) => StartFrom::Kernel,
         (StartPreference::Auto, uses) => {
-            StartFrom::Template(templates::location(&shared.home, uses == TemplateUse::Auto))
+            StartFrom::Template(templates::location(&shared.home, uses == TemplateUse::Auto)?)
         }
-    }
+    })
 }
 
 fn main_process(config: &BoxConfig, inputs: &Inputs<'_>) -> Option<Process> {

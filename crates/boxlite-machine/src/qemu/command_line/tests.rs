@@ -14,6 +14,7 @@ const FDS: Descriptors = Descriptors {
     },
     rootfs: Some(10),
     disk: Some(11),
+    blank: None,
 };
 
 fn disk(serial: &str, read_only: bool) -> Option<Disk> {
@@ -37,6 +38,7 @@ fn machine() -> MachineSpec {
         kernel_args_extra: vec!["boxlite.x=1".into()],
         rootfs: disk("rootfs", true),
         disk: disk("disk", false),
+        blank: None,
         shares: Vec::new(),
         network: NetworkSpec::None,
         console_log: ConsoleLog {
@@ -59,7 +61,7 @@ fn emulation_keeps_the_timer_and_kvm_does_without() {
     let tcg = line(&machine(), Accelerator::Tcg, &[]).unwrap();
     assert!(
         tcg.contains(
-            " -accel tcg,thread=multi,tb-size=128 -cpu max,-erms,-fsrm -M microvm,acpi=off,memory-backend=ram -smp 2 -m 256 "
+            " -accel tcg,thread=multi,tb-size=128 -cpu max,-erms,-fsrm,-smap -M microvm,acpi=off,memory-backend=ram -smp 2 -m 256 "
         ),
         "{tcg}"
     );

@@ -10,18 +10,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
+use super::disk::{BlankDisks, copy};
 use super::lock::KeyLock;
 use super::sweep::sweep;
-use super::{FileIdentity, MANIFEST_NAME, Manifest, RAM_NAME, STATE_NAME, Shape, Template};
+use super::{BLANK_NAME, FileIdentity, MANIFEST_NAME, Manifest, RAM_NAME, STATE_NAME, Shape, Template};
 use crate::qemu::machine::{Boot, Machine, StartOptions, device_state_only};
 use crate::qemu::probe::QemuInfo;
 use crate::qemu::qmp::QmpError;
 use crate::qemu::start_error::StartError;
 use crate::spec::{ConsoleLog, Disk, MachineSpec, NetworkSpec};
 
-/// From when the agent has opened its port until it waits for its host and does nothing else.
-/// A template that is taken too early only has a little more to do at each start.
-const SETTLE: Duration = Duration::from_millis(100);
+/// From when the agent has opened its port until the template is taken. What the kernel puts off
+/// for a second or so after its boot (and what was allocated for it) would be done again by each
+/// box; nobody waits for a template.
+const SETTLE: Duration = Duration::from_millis(2000);
 /// How often the engine is asked whether it has saved the state. Nobody waits for it.
 const SAVE_POLL: Duration = Duration::from_millis(5);
 /// How much of the guest's console is kept for a failure.
@@ -46,6 +48,8 @@ pub struct MakeOptions<'a> {
     pub timeout: Duration,
     /// The size of the disks of all machines, in bytes.
     pub disk_bytes: u64,
+    /// What its disks are copies of.
+    pub blank: &'a BlankDisks,
 }
 
 /// A template could not be made. Nothing of it is left.
@@ -165,24 +169,34 @@ pub async fn make(options: MakeOptions<'_>) -> Result<Template, MakeError> {
 /// Boots the machine and writes its memory and state.
 async fn save(options: &MakeOptions<'_>, shape: &Shape, dir: &Path) -> Result<(), MakeError> {
     let ram = dir.join(RAM_NAME);
-    sparse(&ram, options.spec.memory_mib << 20)?;
-    let blank = dir.join("blank");
+    sparse(&ram, options.spec.memory_mib << 20).map_err(write_error(&ram))?;
+    let folder = dir.join("folder");
     DirBuilder::new()
         .mode(0o700)
-        .create(&blank)
-        .map_err(write_error(&blank))?;
+        .create(&folder)
+        .map_err(write_error(&folder))?;
     let mut spec = shape.fill(
         &MachineSpec {
             shares: Vec::new(),
             ..options.spec.clone()
         },
-        &blank,
+        &folder,
     );
-    for (name, disk) in [("rootfs", &mut spec.rootfs), ("disk", &mut spec.disk)] {
-        if let Some(Disk { file, .. }) = disk {
-            *file = dir.join(name);
-            sparse(file, options.disk_bytes)?;
-        }
+    if let Some(Disk { file, .. }) = &mut spec.rootfs {
+        file.clone_from(&options.blank.rootfs);
+    }
+    if let Some(Disk { file, .. }) = &mut spec.disk {
+        *file = dir.join("disk");
+        sparse(file, options.disk_bytes).map_err(write_error(file))?;
+    }
+    if shape.blank {
+        let file = dir.join(BLANK_NAME);
+        copy(&options.blank.disk, &file).map_err(write_error(&file))?;
+        spec.blank = Some(Disk {
+            file,
+            serial: options.blank.serial.clone(),
+            read_only: false,
+        });
     }
     if let NetworkSpec::User { ports, .. } = &mut spec.network {
         ports.clear();
@@ -237,7 +251,8 @@ async fn save(options: &MakeOptions<'_>, shape: &Shape, dir: &Path) -> Result<()
         return Err(MakeError::Save(error.to_string()));
     }
     drop(agent);
-    for file in [&ram, &state_path] {
+    let blank = spec.blank.as_ref().map(|blank| &blank.file);
+    for file in [&ram, &state_path].into_iter().chain(blank) {
         File::open(file)
             .and_then(|file| file.sync_all())
             .map_err(write_error(file))?;
@@ -258,7 +273,8 @@ pub(super) fn seal(shape: &Shape, dir: &Path) -> Result<(), MakeError> {
     };
     for entry in std::fs::read_dir(dir).map_err(write_error(dir))? {
         let entry = entry.map_err(write_error(dir))?;
-        if entry.file_name() == RAM_NAME || entry.file_name() == STATE_NAME {
+        let is_blank = shape.blank && entry.file_name() == BLANK_NAME;
+        if is_blank || entry.file_name() == RAM_NAME || entry.file_name() == STATE_NAME {
             continue;
         }
         let path = entry.path();
@@ -274,6 +290,7 @@ pub(super) fn seal(shape: &Shape, dir: &Path) -> Result<(), MakeError> {
         created_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         ram: identity(RAM_NAME)?,
         state: identity(STATE_NAME)?,
+        blank: shape.blank.then(|| identity(BLANK_NAME)).transpose()?,
     };
     let path = dir.join(MANIFEST_NAME);
     let json = serde_json::to_vec_pretty(&manifest).map_err(|error| MakeError::Save(error.to_string()))?;
@@ -299,12 +316,11 @@ fn new_file(path: &Path) -> Result<File, MakeError> {
 
 /// A file of holes. The engines that root starts are nobody in particular: they open it through
 /// a descriptor that they are given, and nobody else gets into its folder.
-fn sparse(path: &Path, bytes: u64) -> Result<(), MakeError> {
-    let file = new_file(path)?;
-    file.set_len(bytes).map_err(write_error(path))?;
+pub(super) fn sparse(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    file.set_len(bytes)?;
     if rustix::process::geteuid().is_root() {
-        file.set_permissions(Permissions::from_mode(0o666))
-            .map_err(write_error(path))?;
+        file.set_permissions(Permissions::from_mode(0o666))?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ fn spec(dir: &Path, shares: usize) -> MachineSpec {
         kernel_args_extra: Vec::new(),
         rootfs: disk("rootfs"),
         disk: disk("disk"),
+        blank: None,
         shares: (0..shares)
             .map(|place| Share::folder(share_tag(place), dir, false))
             .collect(),
@@ -134,7 +135,7 @@ fn a_folder_without_a_manifest_is_no_template() {
 fn made(dir: &Path, shape: &Shape) -> PathBuf {
     let place = dir.join(shape.key());
     std::fs::create_dir(&place).unwrap();
-    for name in [RAM_NAME, STATE_NAME] {
+    for name in [RAM_NAME, STATE_NAME, BLANK_NAME] {
         std::fs::write(place.join(name), name).unwrap();
     }
     make::seal(shape, &place).unwrap();
