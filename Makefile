@@ -13,7 +13,7 @@ AGENT      := target/$(GUEST_TARGET)/guest/boxlite-agent
 export BOXLITE_BUNDLE := $(CURDIR)/$(BUNDLE)
 
 .DEFAULT_GOAL := build
-.PHONY: build go ffi c install demo test test-rust test-c test-go bench smoke lint fmt setup setup-build setup-run setup-test kernel bundle fixtures clean help
+.PHONY: build go ffi c install demo test test-rust test-c test-go bench smoke lint fmt setup setup-build setup-run setup-test setup-bench kernel bundle fixtures clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -25,6 +25,8 @@ setup-run:
 	@scripts/setup.sh run
 setup-test:
 	@scripts/setup.sh test
+setup-bench:
+	@scripts/setup.sh bench
 
 kernel: ## the guest kernel (cached outside the tree)
 	@mkdir -p $(BUNDLE_DIR)
@@ -72,7 +74,7 @@ test-c: setup-test ffi fixtures ## the C SDK: header, symbols, programs, valgrin
 test-go: setup-test go fixtures ## the Go SDK: vet, race detector, examples, a foreign module
 	@scripts/test-sdk.sh go
 
-bench: setup-test build go fixtures ## measure everything beside its floors: bench/results, docs/BENCHMARKS.md
+bench: setup-bench build go fixtures ## measure everything beside its floors: bench/results, docs/BENCHMARKS.md
 	@$(CARGO) build --locked --release -p boxlite-bench
 	@file=$$(BOXLITE_BUNDLE_DIR="$(CURDIR)/$(BUNDLE_DIR)" target/release/boxlite-bench run --fixtures "$$(scripts/fixtures.sh)" $(BENCH)) && target/release/boxlite-bench render "$$file" && echo "$$file"
 

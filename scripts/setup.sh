@@ -2,7 +2,7 @@
 # Installs what is missing to build (and, with `test`, to test) boxlite. Says what
 # and why before it does. A second run finds everything there and does nothing.
 #
-#   scripts/setup.sh build|run|test
+#   scripts/setup.sh build|run|test|bench
 set -euo pipefail
 
 purpose="${1:-build}"
@@ -31,11 +31,14 @@ test=(
   "valgrind: looks for leaks in the C SDK"
 )
 
+bench=("runc: a container runtime to measure beside" "bubblewrap: the same without a runtime")
+
 case "$purpose" in
   build) wanted=("${build[@]}") ;;
   run) wanted=("${build[@]}" "${run[@]}") ;;
   test) wanted=("${build[@]}" "${run[@]}" "${test[@]}") ;;
-  *) echo "usage: scripts/setup.sh build|run|test" >&2; exit 2 ;;
+  bench) wanted=("${build[@]}" "${run[@]}" "${test[@]}" "${bench[@]}") ;;
+  *) echo "usage: scripts/setup.sh build|run|test|bench" >&2; exit 2 ;;
 esac
 
 have() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

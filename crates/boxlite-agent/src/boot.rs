@@ -124,8 +124,9 @@ fn mount_at(source: &str, target: &str, kind: &str, flags: MountFlags) -> io::Re
 
 /// Ends the machine: the kernel's command line says `reboot=t` and the engine takes
 /// a reset for the end.
+///
+/// What is to last has been written out before: see [`crate::shutdown`].
 pub(crate) fn power_off() -> ! {
-    rustix::fs::sync();
     // Both can only fail without CAP_SYS_BOOT, which process 1 has.
     if let Err(error) = reboot(RebootCommand::Restart) {
         log!("reboot: {error}");

@@ -89,6 +89,8 @@ async fn serve(agent: Arc<Agent>) {
             Ok(port) => port,
             Err(error) => {
                 log!("the port to the host: {error}");
+                // Nobody can say any more whether the disk is to last.
+                rustix::fs::sync();
                 return;
             }
         };

@@ -127,7 +127,7 @@ impl Site {
             hide_layers()?;
         }
         let etc = self.etc.fill(request).map_err(step("fill the box's own files"))?;
-        enter_root().map_err(step("make the box's root file system the root"))?;
+        enter_root()?;
         self.views.attach()?;
         mount_etc(&etc)?;
         for dir in &request.volume_dirs {
@@ -271,17 +271,14 @@ fn is_unset(path: &Path) -> bool {
 }
 
 /// Puts the box's root over this process's root, out of which no path leads then.
-fn enter_root() -> io::Result<()> {
-    let root = open_tree(
-        CWD,
-        ROOT_IN_LAYERS,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-    )?;
-    unmount(MERGED, UnmountFlags::DETACH)?;
-    attach(&root, "/")?;
-    fchdir(&root)?;
-    chroot(".")?;
-    Ok(())
+fn enter_root() -> Result<(), AssembleError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let root = open_tree(CWD, ROOT_IN_LAYERS, flags).map_err(step("find the image's root in its file system"))?;
+    // What is below it stays where it is, out of sight and out of reach: each unmount(2) here
+    // would have every start wait for the kernel to be sure that nobody looks.
+    attach(&root, "/").map_err(step("mount the box's root"))?;
+    fchdir(&root).map_err(step("change to the box's root"))?;
+    chroot(".").map_err(step("make the box's root the root"))
 }
 
 /// As `mkdir -p`, also where a symbolic link points to a directory that is missing.

@@ -37,7 +37,9 @@ pub(crate) async fn shut_down(agent: &Agent, request: ShutdownRequest) -> Result
         killed = end_processes(&state, &request).await;
         // What the processes wrote last is still to be delivered.
         let _ = timeout(OUTPUT_TIME, agent.executions_over()).await;
-        unmount(state).await;
+        if !request.discard_disk {
+            unmount(state).await;
+        }
     }
     agent.end();
     Ok(ShutdownResponse { killed })

@@ -69,10 +69,12 @@ fn inputs() -> &'static Inputs {
         cpio.current_dir(at("initramfs"))
             .args(["-c", "echo init | cpio --quiet -o -H newc > ../initramfs.cpio"]);
         run("cpio", &mut cpio);
-        rootfs_tree(&at("rootfs"));
+        // An image's root is one level down.
+        fs::create_dir(at("image")).unwrap();
+        rootfs_tree(&at("image/rootfs"));
         run(
             "erofs-utils",
-            Command::new("mkfs.erofs").arg(at("rootfs.erofs")).arg(at("rootfs")),
+            Command::new("mkfs.erofs").arg(at("rootfs.erofs")).arg(at("image")),
         );
         let disk = fs::File::create(at("disk")).unwrap();
         disk.set_len(512 << 20).unwrap();
@@ -308,7 +310,11 @@ impl Machine {
 
     /// Shuts down; true when the box's processes had to be killed.
     pub(crate) async fn shut_down(&mut self, client: &mut Client, signal: i32, grace_ms: u64) -> bool {
-        let request = ShutdownRequest { signal, grace_ms };
+        let request = ShutdownRequest {
+            signal,
+            grace_ms,
+            ..Default::default()
+        };
         let response = client.shutdown(request).await.unwrap().into_inner();
         self.wait_off().await;
         let console = self.console();

@@ -30,7 +30,7 @@ pub(super) fn contenders(bench: &Bench) -> Vec<Contender<'_>> {
         )
     };
     let mut contenders = Vec::new();
-    for runtime in ["crun", "runc"] {
+    for runtime in runtimes() {
         let row = peer(
             runtime,
             &format!("peer: a container by `{runtime} run`, the whole process"),
@@ -54,6 +54,16 @@ pub(super) fn contenders(bench: &Bench) -> Vec<Contender<'_>> {
     });
     contenders.push(docker(peer("docker", "peer: `docker run --rm`, the whole process")));
     contenders
+}
+
+/// Container runtimes that are here; that there is none is said of the second.
+fn runtimes() -> Vec<&'static str> {
+    let [first, second] = ["crun", "runc"];
+    match (host::version(first), host::version(second)) {
+        (Some(_), Some(_)) => vec![first, second],
+        (Some(_), None) => vec![first],
+        (None, _) => vec![second],
+    }
 }
 
 fn timed<'a>(row: crate::report::Row, command: impl Fn() -> Command + 'a) -> Contender<'a> {

@@ -44,7 +44,7 @@ impl Image {
 
         let order = breadth_first(tree);
         let mut places = vec![Place::default(); tree.slots()];
-        let mut layout = Layout::new();
+        let mut layout = Layout::default();
         let mut next_block = data_end;
         for id in &order {
             places[id.index()] = place(tree, *id, &mut layout, &mut next_block);

@@ -128,6 +128,8 @@ impl Running<'_> {
         let request = ShutdownRequest {
             signal,
             grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+            // What a volume's files were mapped for is written when it is unmounted.
+            discard_disk: self.config.remove_disk_on_exit && self.config.configure.volumes.is_empty(),
         };
         let shutdown = client.shutdown(request);
         tokio::pin!(shutdown);

@@ -400,7 +400,9 @@ impl Drop for Shim<'_> {
 
 fn busybox_rootfs() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let tree = dir.path().join("tree");
+    // An image's root is one level down.
+    let whole = dir.path().join("image");
+    let tree = whole.join("rootfs");
     for name in ["bin", "etc", "tmp", "proc", "sys", "dev", "root", "var"] {
         std::fs::create_dir_all(tree.join(name)).unwrap();
     }
@@ -413,7 +415,7 @@ fn busybox_rootfs() -> tempfile::TempDir {
     std::fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
     std::fs::write(tree.join("etc/group"), "root:x:0:\n").unwrap();
     let image = dir.path().join("rootfs.erofs");
-    run("erofs-utils", Command::new("mkfs.erofs").arg(&image).arg(&tree));
+    run("erofs-utils", Command::new("mkfs.erofs").arg(&image).arg(&whole));
     File::options()
         .write(true)
         .open(&image)
