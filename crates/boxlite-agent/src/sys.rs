@@ -70,8 +70,11 @@ pub(crate) fn take_memory_ahead(bytes: c_int) {
         libc::mallopt(libc::M_TOP_PAD, bytes);
         libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
     }
-    // Larger than what is free, so that the kernel is asked.
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(64 << 10)));
+    // Together more than what can be free by now, so that the kernel is asked; each less than
+    // what would get a mapping of its own.
+    drop(std::hint::black_box(
+        [const { 100 << 10 }; 4].map(Vec::<u8>::with_capacity),
+    ));
 }
 
 /// Watches `fd`, which must not block, for being ready.
