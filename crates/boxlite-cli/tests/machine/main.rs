@@ -10,6 +10,7 @@
     reason = "a test that panics is a test that fails"
 )]
 
+mod blank_disks;
 mod copy;
 mod exec;
 mod failure;
