@@ -126,7 +126,7 @@ type RunInfo struct {
 	StartMode           string        `json:"start_mode"`           // warm (from a template) or cold (with the kernel)
 	ColdReason          string        `json:"cold_reason"`          // why it was cold
 	Stages              []StageTiming `json:"stages"`               // of the start, in their order
-	Warnings            []string      `json:"warnings"`             // about the engine that was taken
+	Warnings            []string      `json:"warnings"`             // about the engine that was taken, and a start from a template that failed
 	AgentVersion        string        `json:"agent_version"`
 	KernelRelease       string        `json:"kernel_release"` // of the guest
 	ShimPID             int           `json:"shim_pid"`       // of the supervisor on the host, while the box runs

@@ -12,9 +12,14 @@ use crate::output;
 const MARKER: &str = "engine-warnings";
 
 /// Warns of what the box's run has to warn of, unless that was done since the host's
-/// start. A home that can't be written to is warned about each time.
+/// start; of a start from a template that failed, each time. A home that can't be written to
+/// is warned about each time, too.
 pub(crate) fn warn_once(info: &BoxInfo) {
-    let warnings = info.run.as_ref().map(warnings).unwrap_or_default();
+    let mut warnings = info.run.as_ref().map(warnings).unwrap_or_default();
+    let cold_reason = info.run.as_ref().and_then(|run| run.cold_reason.as_ref());
+    for failed in warnings.extract_if(.., |warning| Some(&*warning) == cold_reason) {
+        output::warn(&failed);
+    }
     if warnings.is_empty() {
         return;
     }

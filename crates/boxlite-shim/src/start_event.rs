@@ -77,7 +77,8 @@ pub struct Ready {
     pub engine: String,
     /// Its version, `7.2.22`.
     pub engine_version: String,
-    /// Things about this engine that a person should know (an untested version).
+    /// Things that a person should know: of this engine (an untested version), and of a start from
+    /// a template that failed.
     pub warnings: Vec<String>,
     /// The published ports with the host ports that they really got.
     pub ports: Vec<PortForward>,

@@ -185,7 +185,8 @@ pub struct RunInfo {
     pub cold_reason: Option<String>,
     /// How long each stage of the start took, in their order.
     pub stages: Vec<StageTiming>,
-    /// What a person should know about the engine that was taken.
+    /// What a person should know about the engine that was taken, and why a start from a template
+    /// failed, if one did.
     pub warnings: Vec<String>,
     /// Version of the agent in the guest.
     pub agent_version: Option<String>,

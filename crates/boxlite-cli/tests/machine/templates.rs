@@ -115,6 +115,7 @@ fn a_template_that_does_not_work_costs_time_and_nothing_else() {
     let reason = reason.unwrap();
     assert_eq!(mode, "cold");
     assert!(reason.contains("the start from a template failed"), "{reason}");
+    assert_eq!(boxlite.inspect(&name)["run"]["warnings"], serde_json::json!([reason]));
     assert_eq!(boxlite.ok(["exec", &name, "echo", "hi"]), "hi\n");
     assert!(!dir.exists(), "the next start makes another");
     boxlite.ok(["rm", "-f", &name]);

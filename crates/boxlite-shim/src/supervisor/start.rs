@@ -22,6 +22,7 @@ use super::guest_text;
 use super::main_process::{Log, MainProcess, Phase};
 use super::publish::Publish;
 use super::status::Status;
+use super::warm::ColdReason;
 
 /// A start may take so many times the longest silence that it may have in it.
 const SILENCES: u32 = 5;
@@ -117,6 +118,8 @@ impl Start<'_> {
             timings.main_us = micros_since(began);
         }
         timings.total_us = self.status.elapsed_us();
+        let mut warnings = qemu.warnings();
+        warnings.extend(cold_reason.as_ref().and_then(ColdReason::warning));
         Ok(Up {
             agent,
             ready: Ready {
@@ -127,12 +130,12 @@ impl Start<'_> {
                     None => StartMode::Warm,
                     Some(_) => StartMode::Cold,
                 },
-                cold_reason,
+                cold_reason: cold_reason.map(ColdReason::into_text),
                 accelerator: choice.accelerator,
                 accelerator_evidence: choice.evidence,
                 engine: "qemu".to_owned(),
                 engine_version: qemu.version.to_string(),
-                warnings: qemu.warnings(),
+                warnings,
                 ports,
                 jail,
                 agent_version: guest_text::message(&hello.agent_version),

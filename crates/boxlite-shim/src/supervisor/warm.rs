@@ -26,6 +26,31 @@ pub(super) struct Plan {
     pub(super) to_make: Option<TemplateConfig>,
 }
 
+/// Why a start was cold.
+#[derive(Debug)]
+pub(super) enum ColdReason {
+    /// It was to be.
+    Planned(String),
+    /// It was not to be, which whoever started the box is told.
+    WarmFailed(String),
+}
+
+impl ColdReason {
+    /// What is worth a warning.
+    pub(super) fn warning(&self) -> Option<String> {
+        match self {
+            Self::Planned(_) => None,
+            Self::WarmFailed(reason) => Some(reason.clone()),
+        }
+    }
+
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Planned(reason) | Self::WarmFailed(reason) => reason,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Begin {
     Warm {
@@ -115,10 +140,10 @@ impl Start<'_> {
         engine: (&QemuInfo, Accelerator),
         silence: Duration,
         timings: &mut StageTimings,
-    ) -> Result<(Booted, Option<String>), StartFailure> {
+    ) -> Result<(Booted, Option<ColdReason>), StartFailure> {
         let config = self.config;
         let reason = match &plan.begin {
-            Begin::Cold { reason } => reason.clone(),
+            Begin::Cold { reason } => ColdReason::Planned(reason.clone()),
             Begin::Warm { template, spec } => {
                 let began = Instant::now();
                 let patience = match engine.1 {
@@ -148,10 +173,10 @@ impl Start<'_> {
                     failed_warm_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
                     ..StageTimings::default()
                 };
-                format!(
+                ColdReason::WarmFailed(format!(
                     "the start from a template failed at the stage {}: {failure}",
                     failure.stage
-                )
+                ))
             }
         };
         let booted = self
