@@ -102,9 +102,18 @@ impl Bench {
         BoxOptions::new(IMAGE).cpus(CPUS).memory_mib(MEMORY_MIB)
     }
 
-    /// Makes the template of the usual box.
+    /// Makes the template of boxes that are made with [`options`](Self::options).
     pub(crate) async fn template(&self) -> Result<(), BenchError> {
-        let shape = TemplateOptions::default().cpus(CPUS).memory_mib(MEMORY_MIB);
+        self.template_of(TemplateOptions::default().cpus(CPUS).memory_mib(MEMORY_MIB))
+            .await
+    }
+
+    /// Makes the template of boxes that nobody asks another shape for.
+    pub(crate) async fn usual_template(&self) -> Result<(), BenchError> {
+        self.template_of(TemplateOptions::default()).await
+    }
+
+    async fn template_of(&self, shape: TemplateOptions) -> Result<(), BenchError> {
         self.client
             .templates()
             .create(shape)

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use boxlite::{AttachOptions, BoxOptions, StartPreference};
+use boxlite::{AttachOptions, BoxOptions, DEFAULT_CPUS, DEFAULT_MEMORY_MIB, StartPreference};
 use tokio::io::AsyncReadExt as _;
 
 use super::peers;
@@ -37,6 +37,7 @@ const WARM_STAGES: [&str; 8] = [
 
 pub(super) async fn measure(bench: &Bench, on_round: &mut dyn FnMut(usize)) -> Result<Vec<Row>, BenchError> {
     bench.template().await?;
+    bench.usual_template().await?;
     let go = tokio::task::block_in_place(|| GoProgram::start(bench));
     let mut contenders = floors(bench);
     contenders.push(Contender::several(start_rows(bench, "cold"), || {
@@ -45,6 +46,7 @@ pub(super) async fn measure(bench: &Bench, on_round: &mut dyn FnMut(usize)) -> R
     contenders.push(Contender::several(start_rows(bench, "warm"), || {
         boxed(bench, "warm", bench.options())
     }));
+    contenders.push(usual(bench));
     contenders.push(command(bench));
     let title = "Go: `CreateBox`, `Start`, `Command(…).Output()`";
     let row = row(bench.id("go/start"), Group::Start, Unit::Milliseconds, title).floor(bench.id("warm/floor"));
@@ -163,6 +165,26 @@ async fn boxed(bench: &Bench, mode: &str, options: BoxOptions) -> Result<Observa
         observations.push((name, stage.duration_us as f64 / 1e3));
     }
     Ok(observations)
+}
+
+/// A box of the shape that it has when nobody asks for another. It has two vCPUs, and so no bare
+/// machine beside it.
+fn usual(bench: &Bench) -> Contender<'_> {
+    let title =
+        format!("warm, of the usual shape ({DEFAULT_CPUS} vCPUs, {DEFAULT_MEMORY_MIB} MiB): create → first output");
+    let usual = row(bench.id("warm/usual"), Group::Start, Unit::Milliseconds, title);
+    Contender::one(usual, || async {
+        let observations = boxed(bench, "warm", BoxOptions::new(IMAGE)).await?;
+        // The first is the whole.
+        match observations.first() {
+            Some((_, elapsed)) => Ok(*elapsed),
+            None => Err(BenchError::Answer {
+                what: "a start",
+                expected: "figures".to_owned(),
+                got: "none".to_owned(),
+            }),
+        }
+    })
 }
 
 fn command(bench: &Bench) -> Contender<'_> {

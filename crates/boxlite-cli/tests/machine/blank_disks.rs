@@ -60,7 +60,13 @@ fn a_disk_of_another_size_starts_warm_too() {
     create(&boxlite, &[]);
     let name = unique("small");
     assert_eq!(start(&boxlite, &name, &["--disk", "1g"]), ("warm".to_owned(), None));
-    let kib = boxlite.ok(["exec", &name, "sh", "-c", "echo kept >/kept; df -k / | awk 'END { print $2 }'"]);
+    let kib = boxlite.ok([
+        "exec",
+        &name,
+        "sh",
+        "-c",
+        "echo kept >/kept; df -k / | awk 'END { print $2 }'",
+    ]);
     let kib: u64 = kib.trim().parse().unwrap();
     assert!((900 << 10..1 << 20).contains(&kib), "{kib} KiB");
     boxlite.ok(["restart", "-t", "0", &name]);
