@@ -98,9 +98,9 @@ impl Kit {
         let mut line = "quiet panic=-1 reboot=t console=ttyS0 random.trust_cpu=on".to_owned();
         if self.accelerator != "kvm" {
             line.push_str(" no_timer_check lapic_timer_hz=1000000000");
-        }
-        if let Some(khz) = counter_khz() {
-            line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable lpj={}", u64::from(khz) * 4));
+            if let Some(khz) = counter_khz() {
+                line.push_str(&format!(" tsc_early_khz={khz} tsc=reliable lpj={}", u64::from(khz) * 4));
+            }
         }
         // Not after a `--`, which would keep the devices that QEMU appends from the kernel.
         command.args(["-append", &format!("{line} {mode}")]);
@@ -338,7 +338,8 @@ impl BareMachine {
 }
 
 /// The host's time stamp counter, so that the kernel needs not measure it: what boxlite tells
-/// its kernel, too. Absent where the host's kernel keeps its time with something else.
+/// an emulated machine's kernel, too; one under KVM asks KVM. Absent where the host's kernel keeps
+/// its time with something else.
 fn counter_khz() -> Option<u32> {
     let source = std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
     if source.trim() != "tsc" {
