@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::error::BenchError;
 use crate::floor::{self, Kit};
 use crate::host;
+use crate::measure;
 use crate::sample::Rounds;
 
 /// The image that boxes are made from unless a row says otherwise.
@@ -72,7 +73,7 @@ impl Bench {
             home,
             work: work.to_owned(),
             info,
-            accelerator: if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" },
+            accelerator: measure::name(accelerator),
             initramfs,
         })
     }

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use boxlite::{Accelerator, Client};
+use boxlite::Client;
 use clap::Args;
 
 use crate::bench::{Bench, Settings};
 use crate::error::BenchError;
 use crate::host;
-use crate::measure::{Measurement, accelerators};
+use crate::measure::{KVM, Measurement, TCG, accelerators, name};
 use crate::report::{FORMAT, Machine, Report, Row, Versions};
 use crate::sample::Rounds;
 
@@ -32,6 +32,12 @@ pub(crate) struct RunArgs {
     /// Only measurements with a name that contains this; may be given several times
     #[arg(long, value_name = "PATTERN")]
     only: Vec<String>,
+    /// Only on this accelerator [default: on tcg, and on kvm where boxlite finds that it works]
+    #[arg(long, value_name = "NAME", value_parser = [KVM, TCG])]
+    accelerator: Option<String>,
+    /// The commit under test, where its tree is not at hand
+    #[arg(long, value_name = "HASH")]
+    commit: Option<String>,
     /// The command under test [default: `boxlite` beside this program]
     #[arg(long, value_name = "FILE")]
     boxlite: Option<PathBuf>,
@@ -60,8 +66,8 @@ pub(crate) async fn run(arguments: RunArgs) -> Result<PathBuf, BenchError> {
     let chosen = Probe::of(&work_path).await?;
     let load_before = tokio::task::block_in_place(host::load);
     let mut rows = Vec::new();
-    for accelerator in accelerators(&chosen.accelerator) {
-        let folder = work_path.join(if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" });
+    for accelerator in accelerators(&chosen.accelerator, arguments.accelerator.as_deref()) {
+        let folder = work_path.join(name(accelerator));
         std::fs::create_dir(&folder).map_err(BenchError::file(&folder))?;
         let bench = Bench::open(settings.clone(), &folder, accelerator).await?;
         let taken = all(&bench, &arguments.only).await;
@@ -74,7 +80,7 @@ pub(crate) async fn run(arguments: RunArgs) -> Result<PathBuf, BenchError> {
         started_at: started.to_string(),
         finished_at: jiff::Timestamp::now().to_string(),
         machine: chosen.machine(&work_path),
-        versions: chosen.versions(),
+        versions: chosen.versions(arguments.commit),
         load_before,
         load_after: tokio::task::block_in_place(host::load),
         n: settings.rounds.n,
@@ -187,10 +193,10 @@ impl Probe {
         }
     }
 
-    fn versions(&self) -> Versions {
+    fn versions(&self, commit: Option<String>) -> Versions {
         let tool = |name: &&str| host::version(name).map(|version| format!("{name}: {version}"));
         Versions {
-            boxlite: host::commit(),
+            boxlite: commit.unwrap_or_else(host::commit),
             qemu: self.qemu.clone(),
             kernel: self.host_kernel.clone(),
             rustc: host::version("rustc").unwrap_or_else(|| "unknown".to_owned()),

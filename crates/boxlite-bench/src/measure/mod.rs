@@ -79,11 +79,36 @@ impl Measurement {
     }
 }
 
-/// The accelerators to measure: emulation everywhere, and what boxlite chooses where that is more.
-pub(crate) fn accelerators(chosen: &str) -> Vec<Accelerator> {
-    if chosen == "kvm" {
-        vec![Accelerator::Kvm, Accelerator::Tcg]
-    } else {
-        vec![Accelerator::Tcg]
+/// Hardware virtualization, by its name in ids, in options and in boxlite's environment.
+pub(crate) const KVM: &str = "kvm";
+/// Emulation.
+pub(crate) const TCG: &str = "tcg";
+
+/// The accelerators to measure: the one that was asked for, else emulation everywhere, and what
+/// boxlite chooses where that is more.
+pub(crate) fn accelerators(chosen: &str, asked: Option<&str>) -> Vec<Accelerator> {
+    match (asked, chosen) {
+        (Some(KVM), _) => vec![Accelerator::Kvm],
+        (None, KVM) => vec![Accelerator::Kvm, Accelerator::Tcg],
+        _ => vec![Accelerator::Tcg],
+    }
+}
+
+/// Its name.
+pub(crate) fn name(accelerator: Accelerator) -> &'static str {
+    if accelerator == Accelerator::Kvm { KVM } else { TCG }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emulation_is_measured_unless_only_kvm_was_asked_for() {
+        assert_eq!(accelerators(KVM, None), [Accelerator::Kvm, Accelerator::Tcg]);
+        assert_eq!(accelerators(TCG, None), [Accelerator::Tcg]);
+        assert_eq!(accelerators(KVM, Some(TCG)), [Accelerator::Tcg]);
+        // Where boxlite would not choose it, it may still be tried.
+        assert_eq!(accelerators(TCG, Some(KVM)), [Accelerator::Kvm]);
     }
 }
