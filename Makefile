@@ -76,7 +76,7 @@ test-go: setup-test go fixtures ## the Go SDK: vet, race detector, examples, a f
 
 bench: setup-bench build go fixtures ## measure everything beside its floors: bench/results, docs/BENCHMARKS.md
 	@$(CARGO) build --locked --release -p boxlite-bench
-	@file=$$(BOXLITE_BUNDLE_DIR="$(CURDIR)/$(BUNDLE_DIR)" target/release/boxlite-bench run --fixtures "$$(scripts/fixtures.sh)" $(BENCH)) && target/release/boxlite-bench render "$$file" && echo "$$file"
+	@file=$$(BOXLITE_BUNDLE_DIR="$(CURDIR)/$(BUNDLE_DIR)" target/release/boxlite-bench run --fixtures "$$(scripts/fixtures.sh)" $(BENCH)) && lab=$$(ls bench/results/*kvm-lab*.json 2>/dev/null | tail -n 1) && target/release/boxlite-bench render "$$file" $${lab:+--ratios "$$lab"} && echo "$$file"
 
 smoke: ## a short end-to-end set against an installed or built boxlite; no compiler needed
 	@scripts/smoke.sh

@@ -1,6 +1,7 @@
 //! A report as a page: tables, what the bars say, and a plot.
 
 mod plot;
+mod ratios;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,24 +22,39 @@ pub(crate) struct RenderArgs {
     /// The page; its plot is put beside it
     #[arg(long, value_name = "FILE", default_value = "docs/BENCHMARKS.md")]
     page: PathBuf,
+    /// Results of a nested lab for KVM, of which the page shows only ratios
+    #[arg(long, value_name = "FILE")]
+    ratios: Option<PathBuf>,
 }
 
 /// Writes the page of a report.
 pub(crate) fn render(arguments: &RenderArgs) -> Result<(), BenchError> {
-    let text = std::fs::read(&arguments.results).map_err(BenchError::file(&arguments.results))?;
+    let report = read(&arguments.results)?;
+    let mut page = page(&report, &name(&arguments.results));
+    if let Some(file) = &arguments.ratios {
+        page.push_str(&ratios::section(&read(file)?, &name(file)));
+    }
+    write(&arguments.page, &page)?;
+    write(&arguments.page.with_file_name(PLOT_NAME), &plot::plot(&report))
+}
+
+fn read(path: &Path) -> Result<Report, BenchError> {
+    let text = std::fs::read(path).map_err(BenchError::file(path))?;
     let report: Report = serde_json::from_slice(&text).map_err(|source| BenchError::Json {
-        what: arguments.results.display().to_string(),
+        what: path.display().to_string(),
         source,
     })?;
-    if report.format != FORMAT {
-        return Err(BenchError::Missing {
-            missing: format!("{} is not of format {FORMAT}", arguments.results.display()),
-            remedy: "make bench",
-        });
+    if report.format == FORMAT {
+        return Ok(report);
     }
-    let name = arguments.results.file_name().unwrap_or_default().to_string_lossy();
-    write(&arguments.page, &page(&report, &name))?;
-    write(&arguments.page.with_file_name(PLOT_NAME), &plot::plot(&report))
+    Err(BenchError::Missing {
+        missing: format!("{} is not of format {FORMAT}", path.display()),
+        remedy: "make bench",
+    })
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn write(path: &Path, text: &str) -> Result<(), BenchError> {

@@ -80,3 +80,74 @@ fn the_plot_is_in_multiples_and_escaped() {
     );
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
 }
+
+/// As from a lab: KVM's rows, a row of emulation, and parts of a start.
+fn lab() -> Report {
+    let taken = |id: &str, group, title: &str, samples: &[f64]| {
+        let mut row = row(id, group, Unit::Milliseconds, title);
+        row.samples = samples.to_vec();
+        row
+    };
+    let mut cold = taken("cold/kvm", Group::Start, "cold: create", &[4000.0, 4400.0]).floor("cold/floor/kvm");
+    cold.failures = vec!["it fell".into()];
+    let rows = vec![
+        taken("warm/kvm", Group::Start, "warm: create", &[1500.0, 2500.0]).floor("warm/floor/kvm"),
+        taken(
+            "warm/kvm/create",
+            Group::WarmStages,
+            "the call of `create`",
+            &[20.0, 20.0],
+        ),
+        taken(
+            "warm/kvm/start",
+            Group::WarmStages,
+            "the call of `start_attached`",
+            &[1480.0, 2480.0],
+        ),
+        taken(
+            "warm/kvm/stage/engine",
+            Group::WarmStages,
+            "· stage engine",
+            &[900.0, 1100.0],
+        ),
+        taken("warm/kvm/stage/main", Group::WarmStages, "· stage main", &[0.0, 0.0]),
+        taken(
+            "warm/floor/kvm",
+            Group::Start,
+            "floor: a bare engine",
+            &[1000.0, 1000.0],
+        ),
+        cold,
+        taken("warm/tcg", Group::Start, "warm: emulated twice", &[9000.0]).floor("warm/floor/kvm"),
+        row("go/start/kvm", Group::Start, Unit::Milliseconds, "Go").floor("warm/floor/kvm"),
+    ];
+    let mut lab = report();
+    lab.rows = rows;
+    lab
+}
+
+#[test]
+fn of_a_lab_there_are_ratios_and_no_times() {
+    let section = ratios::section(&lab(), "lab.json");
+    let lines: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).collect();
+    assert_eq!(
+        lines[1..],
+        [
+            "| warm: create | a bare engine | time | 2, 2 | 0, 0 | 1.50 | 2.50 |",
+            "| cold: create | warm: create | time | 2, 2 | 1, 0 | 2.67 | 1.76 |",
+        ],
+        "{section}"
+    );
+    assert!(section.contains("## Under KVM, in a nested lab\n"), "{section}");
+    assert!(section.contains("(../bench/results/lab.json)"), "{section}");
+    assert!(!section.contains(" ms") && !section.contains("1500"), "{section}");
+}
+
+#[test]
+fn parts_of_a_start_are_told_in_percent() {
+    let section = ratios::section(&lab(), "lab.json");
+    assert!(
+        section.contains("- warm: the call of `create` 1 %, engine 50 %, the rest 49 %\n"),
+        "{section}"
+    );
+}
