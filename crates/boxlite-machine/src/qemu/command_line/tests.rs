@@ -122,7 +122,7 @@ fn published_ports_are_forwarded_and_no_network_is_no_device() {
         text.contains(" -netdev user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:0.0.0.0:0-:80 "),
         "{text}"
     );
-    assert!(text.contains(" virtio-net-device,netdev=net,mac=52:54:00:12:34:56 "));
+    assert!(text.contains(" virtio-net-device,netdev=net,guest_announce=off,mac=52:54:00:12:34:56 "));
     spec.network = NetworkSpec::User {
         mac: "52:54:00:12:34:56".into(),
         ports: vec![port("::1", 1, Protocol::Tcp)],
@@ -190,4 +190,15 @@ proptest! {
         prop_assert!(!escaped.replace(",,", "").contains(','));
         prop_assert_eq!(escaped.replace(",,", ","), path);
     }
+}
+
+#[test]
+fn a_blank_disk_is_the_third() {
+    let mut spec = machine();
+    spec.blank = disk("blank", false);
+    let fds = Descriptors { blank: Some(12), ..FDS };
+    let text = arguments(&spec, Accelerator::Tcg, None, &[], &fds).unwrap().join(" ");
+    let position = |serial: &str| text.find(&format!("serial={serial}")).unwrap();
+    assert!(position("rootfs") < position("disk") && position("disk") < position("blank"));
+    assert!(text.contains("-add-fd fd=12,set=2 "), "{text}");
 }
