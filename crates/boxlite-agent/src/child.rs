@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use boxlite_protocol::guest::ExitStatus;
@@ -146,19 +146,8 @@ pub(crate) enum HelperError {
 pub(crate) async fn ask(spaces: &Spaces, work: impl FnOnce() -> Vec<u8>) -> Result<Vec<u8>, HelperError> {
     let (receive, send) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| HelperError::Start(error.into()))?;
     let sender = send.as_fd();
-    let helper = Helper::start(spaces, &[sender], || {
-        let answer = work();
-        let mut rest = &answer[..];
-        while !rest.is_empty() {
-            match rustix::io::write(sender, rest) {
-                Ok(count) => rest = &rest[count..],
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return 1,
-            }
-        }
-        0
-    })
-    .map_err(HelperError::Start)?;
+    let helper = Helper::start(spaces, &[sender], || i32::from(write_all(sender, &work()).is_err()))
+        .map_err(HelperError::Start)?;
     drop(send);
     let answer = read_to_end(receive).await.map_err(HelperError::Read)?;
     let status = helper.wait().await;
@@ -167,6 +156,18 @@ pub(crate) async fn ask(spaces: &Spaces, work: impl FnOnce() -> Vec<u8>) -> Resu
     } else {
         Err(HelperError::Ended(status))
     }
+}
+
+/// Writes all of `bytes`, in a child that may block.
+pub(crate) fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&fd, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Reads a pipe's end to its end.

@@ -27,7 +27,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     cgroup,
-    child::Child,
+    child::{self, Child},
     disks::Disks,
     first_process::FirstProcess,
     launch::{Entry, Launch},
@@ -164,8 +164,7 @@ impl Founder {
 
 /// What the founder does. It holds on to nothing of the agent's but its end of the line.
 fn found(line: &OwnedFd, disks: &Disks) -> ! {
-    // The agent's own is for the agent alone, and so is its /proc, in which this goes by another
-    // number than its own.
+    // The agent's score is for the agent alone. The /proc is still the agent's.
     let prepared = fs::write("/proc/self/oom_score_adj", "0")
         .map_err(|error| format!("set oom_score_adj: {error}"))
         .and_then(|()| Site::prepare(disks).map_err(|error| error.to_string()));
@@ -205,17 +204,9 @@ fn found(line: &OwnedFd, disks: &Disks) -> ! {
 fn answer<T>(line: &OwnedFd, result: Result<T, String>) -> T {
     let words = result.as_ref().err().map_or("", String::as_str);
     let message = [&(words.len() as u32).to_ne_bytes()[..], words.as_bytes()].concat();
-    let mut rest = &message[..];
-    while !rest.is_empty() {
-        match rustix::io::write(line, rest) {
-            Ok(count) => rest = &rest[count..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => sys::exit(1),
-        }
-    }
-    match result {
-        Ok(result) => result,
-        Err(_) => sys::exit(1),
+    match (child::write_all(line, &message), result) {
+        (Ok(()), Ok(result)) => result,
+        _ => sys::exit(1),
     }
 }
 

@@ -20,7 +20,7 @@ use rustix::{
 };
 
 use crate::{
-    first_process,
+    child, first_process,
     rootfs::create_dirs,
     spaces::Spaces,
     sys,
@@ -104,10 +104,8 @@ impl Launch<'_> {
             Ok(never) => match never {},
             Err(refused) => refused,
         };
-        let mut rest = &refused.encode_to_vec()[..];
-        while let Ok(count @ 1..) = rustix::io::write(self.report, rest) {
-            rest = &rest[count..];
-        }
+        // Whoever does not get it sees the end of the process.
+        let _ = child::write_all(self.report, &refused.encode_to_vec());
         sys::exit(127)
     }
 

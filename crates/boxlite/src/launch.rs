@@ -53,7 +53,7 @@ pub(crate) async fn start_attached(
     let (listening, heard) = oneshot::channel();
     // Beside the start: when the machine is up, its main process waits for nobody.
     let attaching = async {
-        // Without a word of the supervisor it is too early, but never too late to find that out.
+        // An error means that it said nothing on its way up; connecting tells the rest.
         let _ = heard.await;
         let connection = Connection::open(shared.home.box_dir(id)).await;
         let connection = connection.map_err(AttachEarly::Connect)?;
@@ -386,9 +386,8 @@ enum Outcome {
     Failed(Box<boxlite_shim::StartFailure>),
 }
 
-/// Reads the supervisor's words to the one that counts; `None` if it ends without.
-/// Reads what the supervisor says until it is up or has failed. `listening` is told when it takes
-/// connections.
+/// Reads the supervisor's words to the one that counts; `None` if it ends without. `listening` is
+/// told when it takes connections.
 async fn read_events(
     status: pipe::Receiver,
     last_stage: &mut String,

@@ -60,10 +60,9 @@ impl Template {
             let (from, to) = (from.clone(), to.to_owned());
             move |source| CopyBlankError { from, to, source }
         };
-        let _ = std::fs::remove_file(&unused);
         let blank = if is_blank {
             let bytes = std::fs::metadata(&from).map_err(failed(&unused))?.len();
-            sparse(&unused, bytes).map_err(failed(&unused))?;
+            sparse_anew(&unused, bytes).map_err(failed(&unused))?;
             let mut new = disk.file.clone().into_os_string();
             new.push(NEW_SUFFIX);
             let new = PathBuf::from(new);
@@ -83,15 +82,18 @@ impl Template {
     }
 }
 
+/// A file of holes, in the place of what may be left of an earlier try.
+fn sparse_anew(path: &Path, bytes: u64) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => sparse(path, bytes),
+    }
+}
+
 /// Copies a file with its holes, over what may be left of an earlier try.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    match std::fs::remove_file(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let source = File::open(from)?;
-    sparse(to, source.metadata()?.len())?;
-    let target = File::options().write(true).open(to)?;
+    let target = sparse_anew(to, source.metadata()?.len())?;
     let mut position = 0;
     loop {
         let start = match seek(&source, SeekFrom::Data(position)) {

@@ -230,7 +230,7 @@ async fn save(options: &MakeOptions<'_>, shape: &Shape, dir: &Path) -> Result<()
     let qmp = machine.qmp();
     qmp.execute("migrate-set-capabilities", device_state_only()).await?;
     let state_path = dir.join(STATE_NAME);
-    let state = new_file(&state_path)?;
+    let state = new_file(&state_path).map_err(write_error(&state_path))?;
     qmp.send_descriptor("getfd", json!({ "fdname": "state" }), state.as_fd())
         .await?;
     qmp.execute("migrate", json!({ "uri": "fd:state" })).await?;
@@ -294,7 +294,7 @@ pub(super) fn seal(shape: &Shape, dir: &Path) -> Result<(), MakeError> {
     };
     let path = dir.join(MANIFEST_NAME);
     let json = serde_json::to_vec_pretty(&manifest).map_err(|error| MakeError::Save(error.to_string()))?;
-    let mut file = new_file(&path)?;
+    let mut file = new_file(&path).map_err(write_error(&path))?;
     file.write_all(&json)
         .and_then(|()| file.sync_all())
         .map_err(write_error(&path))?;
@@ -305,24 +305,19 @@ fn sync_dir(dir: &Path) -> Result<(), MakeError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(write_error(dir))
 }
 
-fn new_file(path: &Path) -> Result<File, MakeError> {
-    OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(write_error(path))
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)
 }
 
 /// A file of holes. The engines that root starts are nobody in particular: they open it through
 /// a descriptor that they are given, and nobody else gets into its folder.
-pub(super) fn sparse(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+pub(super) fn sparse(path: &Path, bytes: u64) -> io::Result<File> {
+    let file = new_file(path)?;
     file.set_len(bytes)?;
     if rustix::process::geteuid().is_root() {
         file.set_permissions(Permissions::from_mode(0o666))?;
     }
-    Ok(())
+    Ok(file)
 }
 
 fn ended_early(ended: io::Result<crate::qemu::EngineExit>, machine: &Machine, console: &Console) -> MakeError {
